@@ -1,0 +1,42 @@
+//! The project's own checks, as a program: `cargo xtask tidy`.
+#![expect(clippy::print_stdout, reason = "a command line program answers on standard output")]
+
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about, after_help = "Example:\n  cargo xtask tidy")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the rules of STYLE.md that neither the compiler nor clippy knows.
+    Tidy,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Tidy => tidy(),
+    }
+}
+
+fn tidy() -> Result<ExitCode> {
+    let findings = tidy::check(&root()?)?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("this crate lies in a folder of the workspace")?.to_owned())
+}

@@ -1,0 +1,120 @@
+//! Which crate may lean on which: dependencies point inward and never back.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Finding;
+
+/// One of our crates and those of ours that it may use in what it ships.
+const MAY_USE: [(&str, &[&str]); 11] = [
+    ("nexus-domain", &[]),
+    // Only for the relay process: telemetry, health and shutdown are the same in every service.
+    ("nexus-event-store", &["nexus-web"]),
+    ("nexus-auth", &[]),
+    ("nexus-issuer", &["nexus-auth", "nexus-web"]),
+    ("nexus-web", &["nexus-auth"]),
+    ("nexus-command-api", &["nexus-domain", "nexus-event-store", "nexus-auth", "nexus-web"]),
+    ("nexus-projections", &["nexus-domain", "nexus-event-store", "nexus-auth", "nexus-web"]),
+    ("nexus-local", &[]),
+    ("nexus-cli", &["nexus-event-store", "nexus-projections", "nexus-command-api", "nexus-auth", "nexus-local"]),
+    ("nexus-testkit", &["nexus-event-store", "nexus-projections", "nexus-command-api", "nexus-auth", "nexus-local"]),
+    ("xtask", &["nexus-command-api", "nexus-projections"]),
+];
+
+/// What reads a clock, a socket, a disk or a thread pool has no place where rules are decided.
+const NOT_IN_DOMAIN: [&str; 12] = [
+    "axum",
+    "getrandom",
+    "hyper",
+    "moka",
+    "postgres-es",
+    "rdkafka",
+    "reqwest",
+    "sqlx",
+    "tempfile",
+    "tokio",
+    "tower",
+    "tracing-subscriber",
+];
+
+/// A line of some crate's manifest.
+pub struct Dependency {
+    pub from: String,
+    pub to: String,
+    pub is_shipped: bool,
+}
+
+/// The direct dependencies of our crates, as cargo reads them.
+pub fn dependencies(root: &Path) -> Result<Vec<Dependency>> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(root)
+        .output()
+        .context("`cargo` is not installed")?;
+    ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let mut dependencies = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            dependencies.push(Dependency {
+                from: text(&package["name"]),
+                to: text(&dependency["name"]),
+                is_shipped: dependency["kind"] != "dev",
+            });
+        }
+    }
+    Ok(dependencies)
+}
+
+pub fn check(dependencies: &[Dependency]) -> Vec<Finding> {
+    let shipped = dependencies.iter().filter(|dependency| dependency.is_shipped);
+    shipped
+        .filter_map(|dependency| Some(Finding::new(format!("{}/Cargo.toml", dependency.from), fault(dependency)?)))
+        .collect()
+}
+
+fn fault(dependency: &Dependency) -> Option<String> {
+    let Dependency { from, to, .. } = dependency;
+    if from == "nexus-domain" && NOT_IN_DOMAIN.contains(&to.as_str()) {
+        return Some(format!("the domain is pure; `{to}` does I/O. Look things up before the command is built"));
+    }
+    let is_ours = to.starts_with("nexus-") || to == "xtask";
+    let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| name == from) else {
+        return Some("a new crate: give it a place in xtask/src/tidy/crates.rs".to_owned());
+    };
+    (is_ours && !allowed.contains(&to.as_str()))
+        .then(|| format!("must not depend on `{to}`; see the crate map in ARCHITECTURE.md"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(from: &str, to: &str, is_shipped: bool) -> usize {
+        check(&[Dependency { from: from.to_owned(), to: to.to_owned(), is_shipped }]).len()
+    }
+
+    #[test]
+    fn the_direction_is_checked() {
+        assert_eq!(findings("nexus-web", "nexus-auth", true), 0);
+        assert_eq!(findings("nexus-auth", "nexus-web", true), 1);
+        assert_eq!(findings("nexus-command-api", "nexus-projections", true), 1);
+        assert_eq!(findings("nexus-event-store", "nexus-domain", true), 1);
+        assert_eq!(findings("nexus-domain", "sqlx", true), 1);
+        assert_eq!(findings("nexus-domain", "chrono", true), 0);
+        assert_eq!(findings("nexus-unheard-of", "chrono", true), 1);
+    }
+
+    #[test]
+    fn tests_may_use_the_testkit_and_nothing_else_may() {
+        assert_eq!(findings("nexus-command-api", "nexus-testkit", false), 0);
+        assert_eq!(findings("nexus-command-api", "nexus-testkit", true), 1);
+    }
+}
