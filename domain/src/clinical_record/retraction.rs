@@ -1,0 +1,115 @@
+//! How a resource says that it should not have been filed.
+//!
+//! Most types have a status with the code `entered-in-error`. The others have no word of their own for it: they are tagged
+//! (`meta.tag`) with HL7's reason for a nullification of the same name, `EIE` of v3-ActReason
+//! (<https://terminology.hl7.org/CodeSystem-v3-ActReason.html>). Those among them that have a boolean `active` also say
+//! `false` there, for readers that mind no tags; alone it would not tell a retraction from mere disuse.
+
+use serde_json::{Value, json};
+
+use crate::fhir::Resource;
+
+const ERROR: &str = "entered-in-error";
+const TAG_SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+const TAG_CODE: &str = "EIE";
+
+/// Types whose element `status` may be `entered-in-error` (<https://hl7.org/fhir/R4/resourcelist.html>).
+const WITH_STATUS: &[&str] = &[
+    "Account",
+    "CarePlan",
+    "CareTeam",
+    "ChargeItem",
+    "Claim",
+    "ClaimResponse",
+    "ClinicalImpression",
+    "Communication",
+    "CommunicationRequest",
+    "Composition",
+    "Contract",
+    "Coverage",
+    "CoverageEligibilityRequest",
+    "CoverageEligibilityResponse",
+    "DetectedIssue",
+    "Device",
+    "DeviceRequest",
+    "DeviceUseStatement",
+    "DiagnosticReport",
+    "DocumentManifest",
+    "DocumentReference",
+    "EnrollmentRequest",
+    "EnrollmentResponse",
+    "EpisodeOfCare",
+    "ExplanationOfBenefit",
+    "FamilyMemberHistory",
+    "Flag",
+    "GuidanceResponse",
+    "ImagingStudy",
+    "Immunization",
+    "ImmunizationEvaluation",
+    "Invoice",
+    "List",
+    "Media",
+    "Medication",
+    "MedicationAdministration",
+    "MedicationDispense",
+    "MedicationStatement",
+    "NutritionOrder",
+    "PaymentNotice",
+    "PaymentReconciliation",
+    "Procedure",
+    "QuestionnaireResponse",
+    "RequestGroup",
+    "RiskAssessment",
+    "ServiceRequest",
+    "Specimen",
+    "SupplyDelivery",
+    "SupplyRequest",
+    "Task",
+    "VisionPrescription",
+];
+
+/// Types that have no such status, but a boolean `active`.
+const WITH_ACTIVE: &[&str] = &["BodyStructure", "Group", "Linkage", "Person", "RelatedPerson"];
+
+/// The element that can say `entered-in-error`, if the type has one.
+pub(super) fn status_element(resource_type: &str) -> Option<&'static str> {
+    match resource_type {
+        "DeviceMetric" => Some("operationalStatus"),
+        "Goal" => Some("lifecycleStatus"),
+        other => WITH_STATUS.contains(&other).then_some("status"),
+    }
+}
+
+/// The resource as it reads once it is retracted.
+pub(super) fn retracted(resource: &Resource) -> Resource {
+    match status_element(resource.resource_type()) {
+        Some(element) => resource.clone().with(element, json!(ERROR)),
+        None if WITH_ACTIVE.contains(&resource.resource_type()) => tagged(resource).with("active", json!(false)),
+        None => tagged(resource),
+    }
+}
+
+/// Whether the resource says that it should not have been filed.
+pub(super) fn is_retracted(resource: &Resource) -> bool {
+    match status_element(resource.resource_type()) {
+        Some(element) => resource.text(element) == Some(ERROR),
+        None => tags(resource).iter().any(says_error),
+    }
+}
+
+fn tagged(resource: &Resource) -> Resource {
+    let mut meta = resource.get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut all = tags(resource).to_vec();
+    all.push(json!({"system": TAG_SYSTEM, "code": TAG_CODE}));
+    meta.insert("tag".to_owned(), Value::Array(all));
+    resource.clone().with("meta", Value::Object(meta))
+}
+
+fn tags(resource: &Resource) -> &[Value] {
+    resource.at("/meta/tag").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn says_error(tag: &Value) -> bool {
+    let says = |name: &str, text: &str| tag.get(name).and_then(Value::as_str) == Some(text);
+    says("system", TAG_SYSTEM) && says("code", TAG_CODE)
+}

@@ -1,0 +1,88 @@
+//! Refusals that depend on what is already on record.
+
+use chrono::{DateTime, Utc};
+
+use crate::fhir::{Digest, Resource, patient_of};
+use crate::record::{Issued, Origin};
+use crate::types::{ErrorKind, Note, RuleError};
+
+/// A broken rule that is the same for all aggregates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("There is no such patient.")]
+    UnknownPatient,
+    #[error("The patient's record was replaced by another one.")]
+    PatientReplaced,
+    #[error("The patient has died before.")]
+    PatientDeceased,
+    #[error("A different resource is already recorded under this id.")]
+    AlreadyRecorded,
+    #[error("A record can't be moved to another patient.")]
+    SubjectChanged,
+    #[error("The record was entered in error.")]
+    EnteredInError,
+}
+
+impl RuleError for Refusal {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownPatient => ErrorKind::NotFound,
+            Self::SubjectChanged => ErrorKind::Invalid,
+            Self::PatientReplaced | Self::PatientDeceased | Self::AlreadyRecorded | Self::EnteredInError => {
+                ErrorKind::Conflict
+            }
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownPatient => "unknown-patient",
+            Self::PatientReplaced => "patient-replaced",
+            Self::PatientDeceased => "patient-deceased",
+            Self::AlreadyRecorded => "already-recorded",
+            Self::SubjectChanged => "subject-changed",
+            Self::EnteredInError => "entered-in-error",
+        }
+    }
+
+    fn pointer(&self) -> Option<&str> {
+        (*self == Self::SubjectChanged).then_some("/subject")
+    }
+}
+
+/// Whether the resource says what was first filed or what stands now. Anything else can't be recorded under the same id.
+pub(crate) fn repeated(
+    filed: Option<&Digest>,
+    standing: Option<&Resource>,
+    resource: &Resource,
+) -> Result<bool, Refusal> {
+    let Some(standing) = standing else { return Ok(false) };
+    let digest = resource.digest();
+    if filed == Some(&digest) || standing.digest() == digest { Ok(true) } else { Err(Refusal::AlreadyRecorded) }
+}
+
+/// The patient exists; nothing is decided any more in a record that was replaced.
+pub(crate) fn about_patient<A>(issued: &Issued<A>, notes: &mut Vec<Note>) -> Result<(), Refusal> {
+    if !issued.patient.exists {
+        return Err(Refusal::UnknownPatient);
+    }
+    issued.judge(if issued.patient.replaced { Err(Refusal::PatientReplaced) } else { Ok(()) }, notes)
+}
+
+/// Nothing is begun for the dead. History is judged by when it happened.
+pub(crate) fn alive<A>(
+    issued: &Issued<A>,
+    happened_at: Option<DateTime<Utc>>,
+    notes: &mut Vec<Note>,
+) -> Result<(), Refusal> {
+    let dead = match issued.origin {
+        Origin::Decision => issued.patient.deceased,
+        Origin::History => happened_at.is_some_and(|time| issued.patient.died_before(time)),
+    };
+    issued.judge(if dead { Err(Refusal::PatientDeceased) } else { Ok(()) }, notes)
+}
+
+/// A correction stays with the patient.
+pub(crate) fn same_subject(standing: &Resource, resource: &Resource) -> Result<(), Refusal> {
+    if patient_of(standing) == patient_of(resource) { Ok(()) } else { Err(Refusal::SubjectChanged) }
+}

@@ -1,0 +1,20 @@
+//! A fact about no patient: a practitioner, an organization, a location and the like. Registered, updated, retired.
+//!
+//! An entry's business identifiers (such as an NPI) are claims: no two entries of a type share one, and a conditional
+//! reference finds the entry that holds it, retired or not.
+
+mod command;
+mod decide;
+mod error;
+mod event;
+mod form;
+mod state;
+mod upcast;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::DirectoryEntryCommand;
+pub use error::Error;
+pub use event::DirectoryEntryEvent;
+pub use state::DirectoryEntry;

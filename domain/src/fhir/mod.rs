@@ -1,0 +1,20 @@
+//! FHIR R4 (<https://hl7.org/fhir/R4/>) as far as rules and read models need it. A resource stays JSON; typed values are
+//! taken from it where something depends on them.
+
+mod coding;
+mod datetime;
+mod form;
+mod quantity;
+mod reference;
+mod resource;
+mod subject;
+mod when;
+
+pub use coding::{Coding, codings, first_coding};
+pub use datetime::{FhirDateTime, Precision};
+pub use form::{check_elements, check_form, is_resource_type};
+pub use quantity::{Measurement, Quantity, measurements};
+pub use reference::{Reference, references, rewrite_references};
+pub use resource::{Digest, Resource};
+pub use subject::{is_directory_type, patient_of};
+pub use when::clinical_time;

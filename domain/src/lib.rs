@@ -1,0 +1,28 @@
+//! The rules of the record: what may happen to a patient's data, and what follows from it.
+//!
+//! Everything here is a plain function over values. Time, identifiers, keys, databases and HTTP live in other crates;
+//! nothing in this one reads a clock, draws a random number or does I/O.
+
+pub mod fhir;
+pub mod types;
+
+mod any_event;
+mod common;
+mod filing;
+mod record;
+
+pub mod allergy;
+pub mod appointment;
+pub mod clinical_record;
+pub mod condition;
+pub mod consent;
+pub mod directory_entry;
+pub mod encounter;
+pub mod medication_order;
+pub mod observation;
+pub mod patient;
+
+pub use any_event::{AnyEvent, ReadError, read};
+pub use common::Refusal;
+pub use filing::aggregate_for;
+pub use record::{Fact, Issued, Origin, PatientFacts, Record};

@@ -1,0 +1,46 @@
+//! Why a command about an observation is refused.
+
+use crate::common::Refusal;
+use crate::types::{ErrorKind, FormError, RuleError};
+
+/// The rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Form(#[from] FormError),
+    #[error(transparent)]
+    Common(#[from] Refusal),
+    #[error("There is no such observation.")]
+    Unknown,
+    #[error("A final observation that is changed has the status amended or corrected.")]
+    NotMarkedAmended,
+}
+
+impl RuleError for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Form(error) => error.kind(),
+            Self::Common(error) => error.kind(),
+            Self::Unknown => ErrorKind::NotFound,
+            Self::NotMarkedAmended => ErrorKind::Conflict,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Form(error) => error.code(),
+            Self::Common(error) => error.code(),
+            Self::Unknown => "unknown-observation",
+            Self::NotMarkedAmended => "not-marked-amended",
+        }
+    }
+
+    fn pointer(&self) -> Option<&str> {
+        match self {
+            Self::Form(error) => error.pointer(),
+            Self::Common(error) => error.pointer(),
+            Self::NotMarkedAmended => Some("/status"),
+            Self::Unknown => None,
+        }
+    }
+}

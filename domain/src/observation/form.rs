@@ -1,0 +1,153 @@
+//! The rules of form and sense of an observation.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::limits::check_limits;
+use crate::common::{check_concept, check_not_after, check_period, check_shape, check_status, check_subject};
+use crate::fhir::Resource;
+use crate::types::FormError;
+
+pub(super) const STATUSES: &[&str] =
+    &["registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"];
+/// The forms that a result may have.
+const VALUES: &[&str] = &[
+    "valueQuantity",
+    "valueCodeableConcept",
+    "valueString",
+    "valueBoolean",
+    "valueInteger",
+    "valueRange",
+    "valueRatio",
+    "valueSampledData",
+    "valueTime",
+    "valueDateTime",
+    "valuePeriod",
+];
+const EFFECTIVE: &[&str] = &["effectiveDateTime", "effectivePeriod", "effectiveTiming", "effectiveInstant"];
+const ELEMENTS: &[&str] = &[
+    "identifier[]",
+    "basedOn[]",
+    "partOf[]",
+    "status",
+    "category[]",
+    "code",
+    "subject",
+    "focus[]",
+    "encounter",
+    "effectiveDateTime",
+    "effectivePeriod",
+    "effectiveTiming",
+    "effectiveInstant",
+    "issued",
+    "performer[]",
+    "valueQuantity",
+    "valueCodeableConcept",
+    "valueString",
+    "valueBoolean",
+    "valueInteger",
+    "valueRange",
+    "valueRatio",
+    "valueSampledData",
+    "valueTime",
+    "valueDateTime",
+    "valuePeriod",
+    "dataAbsentReason",
+    "interpretation[]",
+    "note[]",
+    "bodySite",
+    "method",
+    "specimen",
+    "device",
+    "referenceRange[]",
+    "hasMember[]",
+    "derivedFrom[]",
+    "component[]",
+];
+
+pub(super) fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
+    check_shape(resource, "Observation", ELEMENTS)?;
+    check_status(resource, "status", STATUSES)?;
+    check_concept(resource.get("code"), "/code")?;
+    check_subject(resource)?;
+    check_times(resource, now)?;
+    check_values(resource)?;
+    check_limits(resource)
+}
+
+fn check_times(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
+    only_one(resource.members(), EFFECTIVE, "")?;
+    check_period(resource, "/effectivePeriod")?;
+    check_not_after(
+        resource,
+        now,
+        &["/effectiveDateTime", "/effectiveInstant", "/effectivePeriod/start", "/effectivePeriod/end", "/issued"],
+    )
+}
+
+/// A finished observation says what was found, or why nothing was.
+fn check_values(resource: &Resource) -> Result<(), FormError> {
+    let mut found = check_value(resource.members(), "")?;
+    for (index, component) in resource.items("component").iter().enumerate() {
+        let pointer = format!("/component/{index}");
+        let Value::Object(members) = component else { return Err(FormError::wrong_type(pointer)) };
+        check_concept(members.get("code"), &format!("{pointer}/code"))?;
+        found |= check_value(members, &pointer)?;
+    }
+    let elsewhere = ["hasMember", "derivedFrom", "interpretation", "note", "extension"]
+        .iter()
+        .any(|name| resource.get(name).is_some());
+    let finished = matches!(resource.text("status"), Some("final" | "amended" | "corrected"));
+    if finished && !found && !elsewhere {
+        return Err(FormError::new(
+            "value-missing",
+            "/valueQuantity",
+            "A final observation needs a value or the reason why there is none.",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether there is a value or a reason for its absence; FHIR obs-6: not both.
+fn check_value(members: &Map<String, Value>, pointer: &str) -> Result<bool, FormError> {
+    let value = only_one(members, VALUES, pointer)?;
+    let absent = members.contains_key("dataAbsentReason");
+    if value.is_some() && absent {
+        return Err(FormError::new(
+            "value-and-absent-reason",
+            format!("{pointer}/dataAbsentReason"),
+            "A value that is there has no reason for being absent.",
+        ));
+    }
+    if let Some(name) = value {
+        check_type(name, &members[name], &format!("{pointer}/{name}"))?;
+    }
+    Ok(value.is_some() || absent)
+}
+
+fn only_one(
+    members: &Map<String, Value>,
+    choices: &[&'static str],
+    pointer: &str,
+) -> Result<Option<&'static str>, FormError> {
+    let mut given = choices.iter().filter(|name| members.contains_key(**name));
+    match (given.next(), given.next()) {
+        (_, Some(second)) => Err(FormError::new(
+            "choice-twice",
+            format!("{pointer}/{second}"),
+            "Only one of an element's types may be given.",
+        )),
+        (first, None) => Ok(first.copied()),
+    }
+}
+
+fn check_type(name: &str, value: &Value, pointer: &str) -> Result<(), FormError> {
+    let right = match name {
+        "valueBoolean" => value.is_boolean(),
+        "valueInteger" => value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
+        "valueString" | "valueTime" | "valueDateTime" => value.is_string(),
+        "valueQuantity" => value.is_object() && value.get("value").is_none_or(Value::is_number),
+        _ => value.is_object(),
+    };
+    if right { Ok(()) } else { Err(FormError::wrong_type(pointer)) }
+}

@@ -1,0 +1,63 @@
+//! Why a command about a patient is refused.
+
+use crate::common::Refusal;
+use crate::types::{ErrorKind, FormError, RuleError};
+
+/// The rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Form(#[from] FormError),
+    #[error(transparent)]
+    Common(#[from] Refusal),
+    #[error("The patient's death is already recorded with another time.")]
+    AlreadyDead,
+    #[error("A death can't lie in the future.")]
+    DeathInFuture,
+    #[error("A patient can't die before birth.")]
+    DeathBeforeBirth,
+    #[error("A recorded death is only taken back by saying that the patient lives.")]
+    DeathDropped,
+    #[error("A record can't be a duplicate of itself.")]
+    LinkedToItself,
+    #[error("There is no such patient to link to.")]
+    UnknownSurvivor,
+    #[error("The link to the record that replaced this one can't be dropped.")]
+    LinkDropped,
+}
+
+impl RuleError for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Form(error) => error.kind(),
+            Self::Common(error) => error.kind(),
+            Self::UnknownSurvivor => ErrorKind::NotFound,
+            Self::DeathInFuture | Self::DeathBeforeBirth | Self::LinkedToItself => ErrorKind::Invalid,
+            Self::AlreadyDead | Self::DeathDropped | Self::LinkDropped => ErrorKind::Conflict,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Form(error) => error.code(),
+            Self::Common(error) => error.code(),
+            Self::AlreadyDead => "already-dead",
+            Self::DeathInFuture => "in-the-future",
+            Self::DeathBeforeBirth => "death-before-birth",
+            Self::DeathDropped => "death-dropped",
+            Self::LinkedToItself => "linked-to-itself",
+            Self::UnknownSurvivor => "unknown-survivor",
+            Self::LinkDropped => "link-dropped",
+        }
+    }
+
+    fn pointer(&self) -> Option<&str> {
+        match self {
+            Self::Form(error) => error.pointer(),
+            Self::Common(error) => error.pointer(),
+            Self::DeathDropped => Some("/deceasedDateTime"),
+            Self::LinkDropped => Some("/link"),
+            _ => None,
+        }
+    }
+}
