@@ -1,0 +1,15 @@
+-- The roles that the services log in as. They belong to the whole server, so another database's migration may be
+-- creating them at this very moment: losing that race is fine.
+do $$
+declare role_name text;
+begin
+    foreach role_name in array array['nexus_command', 'nexus_relay', 'nexus_projector', 'nexus_query'] loop
+        if not exists (select from pg_roles where rolname = role_name) then
+            begin
+                execute format('create role %I login', role_name);
+            exception when duplicate_object or unique_violation then
+                null;
+            end;
+        end if;
+    end loop;
+end $$;

@@ -1,0 +1,137 @@
+//! Seal and open: AES-256-GCM in a COSE_Encrypt0 envelope (RFC 9052), so that any language can open it.
+//!
+//! The nonce is random, the key id travels as `kid`, and the external associated data is a CBOR array of everything
+//! that says what the sealed bytes are, so that a row moved, swapped or relabelled does not open.
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use coset::cbor::value::Value;
+use coset::{CoseEncrypt0, CoseEncrypt0Builder, HeaderBuilder, TaggedCborSerializable, iana};
+use serde::Serialize;
+
+use crate::event::{Header, Metadata, Opened, SealedEvent};
+use crate::keyring::SubjectKey;
+
+/// What an event's associated data starts with. A new layout gets a new name.
+const EVENT_CONTEXT: &str = "nexus-event-1";
+/// What a read model row's associated data starts with.
+const ROW_CONTEXT: &str = "nexus-row-1";
+const NONCE_BYTES: usize = 12;
+
+/// Why an envelope did not open. Says nothing about what may be inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// The bytes are not a COSE_Encrypt0 envelope of ours.
+    #[error("not an envelope")]
+    Malformed,
+    /// The envelope, or the header beside it, names another key.
+    #[error("sealed with another key")]
+    OtherKey,
+    /// The seal is broken: wrong key bytes, changed bytes, or a header that is not the one it was sealed under.
+    #[error("the seal does not hold")]
+    Broken,
+    /// The seal holds, and what is inside is not an event.
+    #[error("the content is not an event")]
+    Content,
+}
+
+/// Seals the bytes of an event under its header. The header's key id must be the key's.
+pub fn seal(key: &SubjectKey, header: &Header, plain: &[u8]) -> Vec<u8> {
+    seal_bound(key, &event_binding(header), plain)
+}
+
+/// Opens the bytes of an event, if they were sealed with this key under exactly this header.
+pub fn open(key: &SubjectKey, header: &Header, sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    if header.key_id != key.id() {
+        return Err(EnvelopeError::OtherKey);
+    }
+    open_bound(key, &event_binding(header), sealed)
+}
+
+/// Opens an event of the log or the topic into payload and metadata.
+pub fn open_event(key: &SubjectKey, event: &SealedEvent) -> Result<Opened, EnvelopeError> {
+    let plain = zeroize::Zeroizing::new(open(key, &event.header, &event.sealed)?);
+    serde_json::from_slice(&plain).map_err(|_| EnvelopeError::Content)
+}
+
+/// The bytes that go inside an event's envelope.
+pub(crate) fn content(payload: &serde_json::Value, metadata: &Metadata) -> Result<Vec<u8>, EnvelopeError> {
+    #[derive(Serialize)]
+    struct Content<'a> {
+        payload: &'a serde_json::Value,
+        metadata: &'a Metadata,
+    }
+    serde_json::to_vec(&Content { payload, metadata }).map_err(|_| EnvelopeError::Content)
+}
+
+pub(crate) fn seal_row(key: &SubjectKey, context: &str, plain: &[u8]) -> Vec<u8> {
+    seal_bound(key, &row_binding(key, context), plain)
+}
+
+pub(crate) fn open_row(key: &SubjectKey, context: &str, sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    open_bound(key, &row_binding(key, context), sealed)
+}
+
+fn event_binding(header: &Header) -> Vec<u8> {
+    binding(vec![
+        Value::from(EVENT_CONTEXT),
+        Value::from(header.aggregate_type.as_str()),
+        Value::from(header.aggregate_id.as_bytes().as_slice()),
+        Value::from(header.sequence),
+        Value::from(header.event_type.as_str()),
+        Value::from(header.event_version.as_str()),
+        Value::from(header.subject.as_bytes().as_slice()),
+        Value::from(header.key_id.as_bytes().as_slice()),
+    ])
+}
+
+fn row_binding(key: &SubjectKey, context: &str) -> Vec<u8> {
+    binding(vec![
+        Value::from(ROW_CONTEXT),
+        Value::from(context),
+        Value::from(key.subject().as_bytes().as_slice()),
+        Value::from(key.id().as_bytes().as_slice()),
+    ])
+}
+
+/// Definite-length arrays, shortest integers: ciborium writes the canonical form of these types (RFC 8949, 4.2.1).
+fn binding(items: Vec<Value>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(192);
+    coset::cbor::ser::into_writer(&Value::Array(items), &mut bytes)
+        .expect("CBOR is written to memory, which can't fail");
+    bytes
+}
+
+fn seal_bound(key: &SubjectKey, binding: &[u8], plain: &[u8]) -> Vec<u8> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).expect("the operating system's random source works or nothing may be sealed");
+    let cipher = Aes256Gcm::new(key.bytes().into());
+    CoseEncrypt0Builder::new()
+        .protected(HeaderBuilder::new().algorithm(iana::Algorithm::A256GCM).build())
+        .unprotected(HeaderBuilder::new().key_id(key.id().as_bytes().to_vec()).iv(nonce.to_vec()).build())
+        .create_ciphertext(plain, binding, |msg, aad| {
+            cipher.encrypt(&Nonce::from(nonce), Payload { msg, aad }).expect("AES-GCM refuses only above 64 GiB")
+        })
+        .build()
+        .to_tagged_vec()
+        .expect("an envelope of our own making always serializes")
+}
+
+fn open_bound(key: &SubjectKey, binding: &[u8], sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let envelope = CoseEncrypt0::from_tagged_slice(sealed).map_err(|_| EnvelopeError::Malformed)?;
+    let algorithm = coset::RegisteredLabelWithPrivate::Assigned(iana::Algorithm::A256GCM);
+    if envelope.protected.header.alg != Some(algorithm) {
+        return Err(EnvelopeError::Malformed);
+    }
+    if envelope.unprotected.key_id != key.id().as_bytes() {
+        return Err(EnvelopeError::OtherKey);
+    }
+    let nonce: [u8; NONCE_BYTES] =
+        envelope.unprotected.iv.as_slice().try_into().map_err(|_| EnvelopeError::Malformed)?;
+    let cipher = Aes256Gcm::new(key.bytes().into());
+    envelope.decrypt_ciphertext(
+        binding,
+        || EnvelopeError::Malformed,
+        |msg, aad| cipher.decrypt(&Nonce::from(nonce), Payload { msg, aad }).map_err(|_| EnvelopeError::Broken),
+    )
+}

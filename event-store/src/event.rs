@@ -1,0 +1,96 @@
+//! An event at each stage of its life: new, sealed, opened.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The namespace of deterministic event ids (version 5 UUIDs); it never changes.
+const EVENT_ID_NAMESPACE: Uuid = Uuid::from_u128(0x6e65_7875_7368_4561_8c74_6865_7665_6e74);
+
+/// Everything about an event that is not secret; the associated data of its seal is made from it.
+///
+/// `recorded_at` is the clock of the process that sealed the event, to the microsecond. It and `traceparent` are
+/// the two fields that the seal does not bind: neither says what the event means or whose it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    pub aggregate_type: String,
+    pub aggregate_id: Uuid,
+    pub sequence: i64,
+    pub subject: Uuid,
+    pub event_type: String,
+    pub event_version: String,
+    pub key_id: Uuid,
+    pub recorded_at: DateTime<Utc>,
+    pub traceparent: Option<String>,
+}
+
+/// A row of the log or a record of the topic: header, place, and the sealed bytes (COSE_Encrypt0).
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealedEvent {
+    pub header: Header,
+    pub partition: i32,
+    pub position: i64,
+    pub sealed: Vec<u8>,
+}
+
+/// What is inside an envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    pub payload: serde_json::Value,
+    pub metadata: Metadata,
+}
+
+/// Who did it and by which request. Sealed together with the payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    pub actor: String,
+    pub roles: Vec<String>,
+    pub request_id: String,
+}
+
+/// An event that has been decided and not yet sealed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    pub aggregate_type: String,
+    pub aggregate_id: Uuid,
+    pub sequence: i64,
+    pub subject: Uuid,
+    pub event_type: String,
+    pub event_version: String,
+    pub payload: serde_json::Value,
+}
+
+/// An event read back from the log and opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    pub header: Header,
+    pub partition: i32,
+    pub position: i64,
+    pub payload: serde_json::Value,
+    pub metadata: Metadata,
+}
+
+/// The id that an event carries wherever it goes (`ce_id`): the same event always gets the same one.
+pub fn event_id(aggregate_type: &str, aggregate_id: Uuid, sequence: i64) -> Uuid {
+    Uuid::new_v5(&EVENT_ID_NAMESPACE, format!("{aggregate_type}/{aggregate_id}/{sequence}").as_bytes())
+}
+
+/// The clock, cut to what Postgres and the record headers keep, so that a value equals its own copy.
+pub(crate) fn now() -> DateTime<Utc> {
+    let now = Utc::now();
+    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_id_is_a_function_of_the_place_in_its_stream() {
+        let id = Uuid::from_u128(1);
+        assert_eq!(event_id("Patient", id, 1), event_id("Patient", id, 1));
+        assert_ne!(event_id("Patient", id, 1), event_id("Patient", id, 2));
+        assert_ne!(event_id("Patient", id, 1), event_id("Consent", id, 1));
+        assert_eq!(event_id("Patient", id, 1).get_version_num(), 5);
+    }
+}

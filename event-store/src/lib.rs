@@ -1,0 +1,36 @@
+//! The durable log, from plain event to Kafka: seal, append, publish, read back.
+//!
+//! This crate knows envelopes and bytes, not patients: it never looks into a payload, and it depends on no
+//! crate of the domain. Read [`append`] and [`relay`] first; everything else serves those two.
+
+pub mod append;
+pub mod envelope;
+pub mod kafka;
+pub mod keyring;
+pub mod relay;
+
+mod cache;
+mod cqrs;
+mod error;
+mod event;
+mod load;
+mod log;
+mod migrate;
+mod partition;
+mod position;
+mod published;
+mod snapshot;
+
+pub use append::{Append, Claim, Expectation, IdempotencyKey, Outcome, TakeClaim};
+pub use cache::AggregateCache;
+pub use cqrs::{AggregateStore, LoadedAggregate};
+pub use envelope::EnvelopeError;
+pub use error::{Error, KeyError};
+pub use event::{Header, Metadata, NewEvent, Opened, SealedEvent, StoredEvent, event_id};
+pub use keyring::{Keyring, MasterKey, SubjectKey};
+pub use load::LogReader;
+pub use log::{EventLog, LogConfig};
+pub use migrate::{migrate_keys, migrate_log};
+pub use partition::{PARTITIONS_DEFAULT, partition_of};
+pub use position::{InvalidPositionToken, PositionToken, Receipt};
+pub use snapshot::SNAPSHOT_EVERY;

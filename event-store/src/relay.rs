@@ -1,0 +1,332 @@
+//! Positions → Kafka. Moves ciphertext; holds no keys.
+//!
+//! One relay owns a partition by a lease with an epoch. Taking it over, it reads Kafka's tail to learn what was
+//! published; a relay that lost its lease without noticing can at worst repeat positions, which consumers drop.
+//!
+//! One loop serves all partitions of the process: one read and one progress update cover whatever is due, while each
+//! partition waits for its own acknowledgements. They share one idempotent producer, as one connection and fuller
+//! requests are cheaper than a producer each; when it fails, a new one takes its place and every partition that was
+//! using the old one reads its tail again.
+
+mod lease;
+mod producer;
+mod progress;
+mod sweep;
+mod takeover;
+mod wake;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::event::SealedEvent;
+
+use lease::Leases;
+use producer::{Failed, Producers};
+use takeover::Takeover;
+
+/// How many events of a partition are published before their acknowledgements are waited for.
+pub(crate) const BATCH_EVENTS_MAX: i64 = 500;
+/// How often the log is looked at when nothing wakes the relay.
+const POLL: Duration = Duration::from_millis(250);
+/// A lease is renewed this many times in its life.
+const HEARTBEATS_PER_LEASE: u32 = 5;
+/// How long a stopping relay waits for acknowledgements.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(10);
+
+/// What a relay is made of.
+#[derive(Clone)]
+pub struct RelayConfig {
+    pub log_pool: PgPool,
+    /// Kafka's bootstrap servers.
+    pub kafka: String,
+    pub topic: String,
+    /// How long a partition stays with a relay that does not answer.
+    pub lease: Duration,
+}
+
+impl RelayConfig {
+    /// With the usual lease of ten seconds.
+    pub fn new(log_pool: PgPool, kafka: impl Into<String>, topic: impl Into<String>) -> Self {
+        Self { log_pool, kafka: kafka.into(), topic: topic.into(), lease: LEASE }
+    }
+}
+
+/// Publishes the partitions it can lease until it is told to stop.
+pub struct Relay {
+    config: RelayConfig,
+    leases: Leases,
+    producers: Arc<Producers>,
+    takeover: Takeover,
+    held: BTreeMap<i32, Held>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    renewed_at: Option<Instant>,
+    ready: watch::Sender<bool>,
+}
+
+struct Held {
+    epoch: i64,
+    stage: Stage,
+    /// To be given up as soon as what is under way is acknowledged.
+    surplus: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Kafka's tail is being read.
+    TakingOver,
+    /// Published up to here.
+    Idle(i64),
+    /// A batch after this position waits for its acknowledgements.
+    Publishing(i64),
+}
+
+/// Something that was under way has come to its end.
+enum Done {
+    TookOver { epochs: Vec<(i32, i64)>, published: Result<Vec<(i32, i64)>, Error> },
+    Published { partition: i32, epoch: i64, up_to: i64 },
+    Failed { partition: i32, epoch: i64, failed: Failed },
+}
+
+impl Relay {
+    /// A relay that has not taken anything yet.
+    pub fn try_new(config: RelayConfig) -> Result<Self, Error> {
+        let owner = Uuid::new_v4();
+        Ok(Self {
+            leases: Leases::new(config.log_pool.clone(), owner, config.lease),
+            producers: Arc::new(Producers::try_new(&config.kafka, &config.topic)?),
+            takeover: Takeover::new(&config),
+            held: BTreeMap::new(),
+            under_way: FuturesUnordered::new(),
+            renewed_at: None,
+            ready: watch::Sender::new(false),
+            config,
+        })
+    }
+
+    /// Whether the relay is in touch with the store: true from its first heartbeat that succeeds.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Publishes until stopped; then waits for what is under way and gives every lease up. Never ends for an error:
+    /// Postgres or Kafka being away is waited out.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let woken = Arc::new(wake::Wake::default());
+        let _listening =
+            AbortOnDropHandle::new(tokio::spawn(wake::listen(self.config.log_pool.clone(), woken.clone())));
+        let _sweeping = AbortOnDropHandle::new(tokio::spawn(sweep::run(self.config.log_pool.clone())));
+        let mut heartbeat = interval(self.config.lease / HEARTBEATS_PER_LEASE);
+        let mut poll = interval(POLL);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = heartbeat.tick() => self.heartbeat().await,
+                () = woken.relays_changed.notified() => self.heartbeat().await,
+                Some(done) = self.under_way.next(), if !self.under_way.is_empty() => self.settle(done).await,
+                () = woken.appended.notified() => {}
+                _ = poll.tick() => {}
+            }
+            self.publish_next().await;
+        }
+        self.stop().await;
+    }
+
+    /// Renews what is held, gives up what is too much, takes what is free.
+    async fn heartbeat(&mut self) {
+        let started = Instant::now();
+        match self.leases.renew().await {
+            Ok(view) => {
+                self.renewed_at = Some(started);
+                self.ready.send_replace(true);
+                self.adopt(&view.held);
+                self.give_up_surplus(view.share).await;
+                self.report_lag(&view.heads);
+            }
+            Err(error) => {
+                self.ready.send_replace(false);
+                tracing::warn!(error = &error as &dyn std::error::Error, "leases could not be renewed");
+            }
+        }
+    }
+
+    /// Brings what this loop holds in line with what the store says it holds.
+    fn adopt(&mut self, leased: &[(i32, i64)]) {
+        self.held.retain(|partition, held| leased.contains(&(*partition, held.epoch)));
+        let new: Vec<_> = leased.iter().copied().filter(|(partition, _)| !self.held.contains_key(partition)).collect();
+        for (partition, epoch) in &new {
+            self.held.insert(*partition, Held { epoch: *epoch, stage: Stage::TakingOver, surplus: false });
+        }
+        self.take_over(new, Duration::ZERO);
+    }
+
+    fn take_over(&mut self, epochs: Vec<(i32, i64)>, pause: Duration) {
+        if epochs.is_empty() {
+            return;
+        }
+        let takeover = self.takeover.clone();
+        self.under_way.push(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            let partitions = epochs.iter().map(|(partition, _)| *partition).collect();
+            Done::TookOver { published: takeover.run(partitions).await, epochs }
+        }));
+    }
+
+    async fn give_up_surplus(&mut self, share: usize) {
+        let surplus: Vec<_> = self.held.keys().copied().skip(share).collect();
+        for (partition, held) in &mut self.held {
+            held.surplus = surplus.contains(partition);
+        }
+        self.release_surplus().await;
+    }
+
+    async fn release_surplus(&mut self) {
+        let free = |held: &Held| held.surplus && !matches!(held.stage, Stage::Publishing(_));
+        let released: Vec<_> =
+            self.held.iter().filter(|(_, held)| free(held)).map(|(partition, _)| *partition).collect();
+        self.held.retain(|partition, _| !released.contains(partition));
+        if let Err(error) = self.leases.release(&released).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "surplus leases run out by themselves");
+        }
+    }
+
+    /// Handles one thing that ended, and whatever else has ended meanwhile, with one progress update.
+    async fn settle(&mut self, done: Done) {
+        let mut advanced = Vec::new();
+        let mut next = Some(done);
+        while let Some(done) = next {
+            self.settle_one(done, &mut advanced);
+            next = futures::FutureExt::now_or_never(self.under_way.next()).flatten();
+        }
+        match progress::advance(&self.config.log_pool, self.leases.owner(), &advanced).await {
+            Ok(ours) => self.drop_lost(&advanced, &ours),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "progress could not be stored"),
+        }
+        self.release_surplus().await;
+    }
+
+    fn settle_one(&mut self, done: Done, advanced: &mut Vec<(i32, i64, i64)>) {
+        match done {
+            Done::TookOver { epochs, published: Ok(published) } => {
+                for ((partition, epoch), (_, up_to)) in epochs.into_iter().zip(published) {
+                    self.idle(partition, epoch, up_to, advanced);
+                }
+            }
+            Done::TookOver { mut epochs, published: Err(error) } => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "partitions could not be taken over yet");
+                epochs.retain(|(partition, epoch)| self.holds(*partition, *epoch));
+                self.take_over(epochs, takeover::RETRY_PAUSE);
+            }
+            Done::Published { partition, epoch, up_to } => self.idle(partition, epoch, up_to, advanced),
+            Done::Failed { partition, epoch, failed } => {
+                tracing::warn!(
+                    partition,
+                    error = &failed.error as &dyn std::error::Error,
+                    "publishing failed; reading the tail again"
+                );
+                self.producers.replace(failed.generation);
+                if let Some(held) = self.held.get_mut(&partition).filter(|held| held.epoch == epoch) {
+                    held.stage = Stage::TakingOver;
+                    self.take_over(vec![(partition, epoch)], takeover::RETRY_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn holds(&self, partition: i32, epoch: i64) -> bool {
+        self.held.get(&partition).is_some_and(|held| held.epoch == epoch)
+    }
+
+    fn idle(&mut self, partition: i32, epoch: i64, up_to: i64, advanced: &mut Vec<(i32, i64, i64)>) {
+        if let Some(held) = self.held.get_mut(&partition).filter(|held| held.epoch == epoch) {
+            held.stage = Stage::Idle(up_to);
+            advanced.push((partition, epoch, up_to));
+        }
+    }
+
+    fn drop_lost(&mut self, advanced: &[(i32, i64, i64)], ours: &[i32]) {
+        for (partition, epoch, _) in advanced {
+            if !ours.contains(partition) && self.holds(*partition, *epoch) {
+                tracing::warn!(partition, epoch, "the lease went to another relay");
+                self.held.remove(partition);
+            }
+        }
+    }
+
+    /// Starts the next batch of every partition that has none under way.
+    async fn publish_next(&mut self) {
+        // A process that was paused past its lease publishes nothing before it has asked again.
+        if self.renewed_at.is_none_or(|at| at.elapsed() > self.config.lease) {
+            return;
+        }
+        let idle =
+            self.held.iter().filter(|(_, held)| !held.surplus).filter_map(|(partition, held)| match held.stage {
+                Stage::Idle(after) => Some((*partition, after)),
+                _ => None,
+            });
+        match progress::read_next(&self.config.log_pool, &idle.collect::<Vec<_>>()).await {
+            Ok(batches) => batches.into_iter().for_each(|(partition, events)| self.publish(partition, events)),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the log could not be read"),
+        }
+    }
+
+    fn publish(&mut self, partition: i32, events: Vec<SealedEvent>) {
+        let Some(held) = self.held.get_mut(&partition) else { return };
+        let Stage::Idle(after) = held.stage else { return };
+        if let Some((_, event)) = (after + 1..).zip(&events).find(|(position, event)| event.position != *position) {
+            tracing::error!(
+                partition,
+                after,
+                position = event.position,
+                "the log has a gap; this partition stands still"
+            );
+            return;
+        }
+        held.stage = Stage::Publishing(after);
+        let (epoch, producers) = (held.epoch, self.producers.clone());
+        self.under_way.push(Box::pin(async move {
+            match producers.publish(events).await {
+                Ok(up_to) => Done::Published { partition, epoch, up_to },
+                Err(failed) => Done::Failed { partition, epoch, failed },
+            }
+        }));
+    }
+
+    fn report_lag(&self, heads: &[(i32, i64)]) {
+        for (partition, head) in heads {
+            let lag = match self.held.get(partition).map(|held| held.stage) {
+                Some(Stage::Idle(after) | Stage::Publishing(after)) => head - after,
+                // Another relay's, or not known yet.
+                _ => 0,
+            };
+            metrics::gauge!("relay_lag_events", "partition" => partition.to_string()).set(lag as f64);
+        }
+    }
+
+    async fn stop(&mut self) {
+        let publishing = |relay: &Self| relay.held.values().any(|held| matches!(held.stage, Stage::Publishing(_)));
+        let deadline = tokio::time::Instant::now() + STOP_GRACE;
+        while publishing(self) {
+            match tokio::time::timeout_at(deadline, self.under_way.next()).await {
+                Ok(Some(done)) => self.settle(done).await,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if let Err(error) = self.leases.leave().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "leases run out by themselves");
+        }
+    }
+}
