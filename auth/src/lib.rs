@@ -1,0 +1,21 @@
+//! Who is calling, and what they may do.
+//!
+//! [`Verifier`] turns a bearer token into a [`Caller`], which nothing else can make. [`policy`] is the pure function that
+//! says what a caller may do. [`issuer`] is the small built-in authentication service; the doors know it only by its
+//! discovery document, as they would know any other OpenID Connect provider.
+//!
+//! This crate knows no HTTP status codes of the doors (that is `nexus-web`), and no event or aggregate.
+
+mod caller;
+mod jwks;
+mod token;
+mod verifier;
+
+pub mod issuer;
+pub mod policy;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use caller::{Caller, Role};
+pub use token::TokenError;
+pub use verifier::{ConfigError, Verifier, VerifierConfig};

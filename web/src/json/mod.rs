@@ -1,0 +1,157 @@
+//! Reading JSON bodies: bounded before it is parsed, refused by place and never by value.
+//!
+//! A body is looked at in this order: media type, size, nesting and repeated members, then form. `serde`'s messages quote
+//! what they choke on, so none of them is passed on; see [`fault`].
+
+pub(crate) mod fault;
+mod scan;
+
+pub use scan::{ScanFault, scan};
+
+use axum::{
+    Extension,
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::problem::{Fault, Problem};
+
+/// The most levels of nesting in any body. FHIR resources stay below 20.
+pub const MAX_DEPTH: usize = 64;
+/// The largest body of a route that does not ask for more, in bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The media types that count as JSON.
+const MEDIA_TYPES: [&str; 2] = ["application/json", "application/fhir+json"];
+
+/// The bounds of a body. Routes that need other ones carry them as a layer: `.layer(limits.layer())`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonLimits {
+    pub bytes_max: usize,
+    pub depth_max: usize,
+}
+
+impl Default for JsonLimits {
+    fn default() -> Self {
+        Self { bytes_max: BODY_BYTES_MAX, depth_max: MAX_DEPTH }
+    }
+}
+
+impl JsonLimits {
+    /// The usual depth with another size.
+    pub fn of_bytes(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    /// Puts these limits in force for a router or route. Call it on the inner router: the innermost one counts.
+    pub fn layer(self) -> Extension<Self> {
+        Extension(self)
+    }
+}
+
+/// A JSON body of a known form, and the same as an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
+
+/// A JSON body that passed media type, size, nesting and repeated members, not parsed yet.
+#[derive(Clone, Debug)]
+pub struct RawJson(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for RawJson {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let limits = request.extensions().get::<JsonLimits>().copied().unwrap_or_default();
+        require_json(request.headers())?;
+        let body =
+            read_body(request.headers().get(header::CONTENT_LENGTH).cloned(), request.into_body(), limits).await?;
+        check(&body, limits)?;
+        Ok(Self(body))
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let RawJson(body) = RawJson::from_request(request, state).await?;
+        parse(&body).map(Self)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// Parses the text of a JSON object into a type. It is parsed a second time only to say where it is wrong.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    match serde_json::from_slice(text) {
+        // A derived struct also reads itself from a list of its members' values; no body of ours means that.
+        Ok(_) if !text.trim_ascii_start().starts_with(b"{") => Err(Problem::invalid_body(Fault::new(
+            "",
+            "wrong-type",
+            "The value has the wrong type. Expected an object.",
+        ))),
+        Ok(value) => Ok(value),
+        Err(error) => Err(explain::<T>(text, &error)),
+    }
+}
+
+/// Checks the nesting of a text and that no object has a member twice.
+pub fn check(text: &[u8], limits: JsonLimits) -> Result<(), Problem> {
+    scan(text, limits.depth_max).map_err(|scan_fault| match scan_fault {
+        ScanFault::TooDeep => Problem::too_deep(limits.depth_max),
+        ScanFault::RepeatedMember { pointer } => {
+            Problem::invalid_body(Fault::new(pointer, "repeated-member", "An object has this member more than once."))
+        }
+    })
+}
+
+fn explain<T: DeserializeOwned>(text: &[u8], error: &serde_json::Error) -> Problem {
+    if !error.is_data() {
+        return Problem::malformed_json(error.line(), error.column());
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Err(error) => Problem::invalid_body(fault::of_serde(error.path(), &error.inner().to_string())),
+        Ok(_) => Problem::malformed_json(error.line(), error.column()),
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let known = MEDIA_TYPES.iter().any(|known| essence.eq_ignore_ascii_case(known));
+    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+    if known && !encoded {
+        Ok(())
+    } else {
+        Err(Problem::unsupported_media_type("application/json or application/fhir+json, not compressed"))
+    }
+}
+
+async fn read_body(
+    announced: Option<axum::http::HeaderValue>,
+    body: Body,
+    limits: JsonLimits,
+) -> Result<Bytes, Problem> {
+    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|bytes| bytes > limits.bytes_max) {
+        return Err(Problem::body_too_large(limits.bytes_max));
+    }
+    to_bytes(body, limits.bytes_max).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
+        if too_large {
+            Problem::body_too_large(limits.bytes_max)
+        } else {
+            Problem::malformed_json(0, 0).with_detail("The body broke off.")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

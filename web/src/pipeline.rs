@@ -1,0 +1,337 @@
+//! What happens to every request of either door, in one place.
+//!
+//! From the outside in: the request gets an id, a span and a place in the metrics; it is bounded in number and time; a
+//! panic or a bare error of the framework becomes a problem; where the route asks for it, the bearer token becomes a
+//! [`Caller`]. Spans and metrics know routes by their pattern only: a real path or query may hold a name.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use futures::FutureExt;
+use metrics::{counter, gauge, histogram};
+use nexus_auth::{
+    Caller, TokenError, Verifier,
+    policy::{Action, Decision, ResourceContext, decide},
+};
+use tokio::{sync::Semaphore, time::timeout};
+use tracing::{Instrument, Span, field::Empty};
+use uuid::Uuid;
+
+use crate::{
+    json::JsonLimits,
+    problem::{self, CURRENT_REQUEST, Problem},
+    telemetry,
+};
+
+/// The header that carries the request id back.
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT_HEADER: HeaderName = HeaderName::from_static("traceparent");
+/// Nothing may be loaded by or around our answers.
+const CONTENT_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+/// The page that documents the API loads its own scripts and styles, and calls this door.
+const CONTENT_POLICY_DOCS: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     connect-src 'self'; frame-ancestors 'none'",
+);
+/// What nginx calls a request whose caller went away; it is never sent.
+const CLIENT_CLOSED: u16 = 499;
+
+/// How much a door takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests in flight; further ones are refused with `overloaded`.
+    pub in_flight_max: usize,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// The bounds of JSON bodies, where a route has no own ones.
+    pub json: JsonLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight_max: 1_024, request_timeout: Duration::from_secs(60), json: JsonLimits::default() }
+    }
+}
+
+/// The id of a request: made here, told to the caller, logged, and the `instance` of its problem. One that the caller
+/// sends is ignored, since it could say anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(pub Uuid);
+
+/// The verified caller. Only routes behind [`Pipeline::wrap`]'s first router have one.
+#[derive(Clone, Debug)]
+pub struct Authenticated(pub Caller);
+
+/// The middleware of a door.
+#[derive(Clone)]
+pub struct Pipeline {
+    verifier: Verifier,
+    limits: Limits,
+}
+
+impl Pipeline {
+    pub fn new(verifier: Verifier) -> Self {
+        Self { verifier, limits: Limits::default() }
+    }
+
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Puts the pipeline around the routes: those of `protected` need a bearer token, those of `open` do not.
+    /// Operational routes are merged into the result, outside of it.
+    pub fn wrap(&self, protected: Router, open: Router) -> Router {
+        let protected = protected.route_layer(from_fn_with_state(self.verifier.clone(), authenticate));
+        bound(protected.merge(open), self.limits)
+    }
+}
+
+/// Everything but authentication, for a process whose routes need none.
+pub fn bound(router: Router, limits: Limits) -> Router {
+    let guard =
+        Guard { places: Arc::new(Semaphore::new(limits.in_flight_max)), request_timeout: limits.request_timeout };
+    router
+        .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(limits.json.bytes_max))
+        .layer(limits.json.layer())
+        .layer(from_fn_with_state(guard, protect))
+        .layer(from_fn(observe))
+}
+
+/// Lets a page of documentation load what it brings along.
+pub fn docs_page(router: Router) -> Router {
+    router.layer(axum::middleware::map_response(|mut response: Response| async {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY_DOCS);
+        response
+    }))
+}
+
+/// The policy's answer as a problem: 403 where the caller may know, 404 where not.
+pub fn authorize(caller: &Caller, action: Action, resource: &ResourceContext) -> Result<(), Problem> {
+    let decision = decide(caller, action, resource);
+    let (label, outcome) = match decision {
+        Decision::Allow => ("allow", Ok(())),
+        Decision::Deny => ("deny", Err(Problem::forbidden())),
+        Decision::Hide => ("hide", Err(Problem::not_found())),
+    };
+    counter!("auth_decisions_total", "decision" => label).increment(1);
+    outcome
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.map(Self).ok_or_else(|| Problem::unauthenticated(TokenError::Missing))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<RequestId>().copied().unwrap_or_else(|| RequestId(Uuid::now_v7())))
+    }
+}
+
+/// Names, traces, counts and times a request.
+async fn observe(mut request: Request, next: Next) -> Response {
+    let id = Uuid::now_v7();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let span = open_span(&request, route.as_ref().map_or("(none)", MatchedPath::as_str), id);
+    let mut record = Record::open(route, method_name(request.method()));
+    request.extensions_mut().insert(RequestId(id));
+    let mut response = CURRENT_REQUEST.scope(id, next.run(request)).instrument(span.clone()).await;
+    finish_headers(response.headers_mut(), id);
+    record.status = response.status().as_u16();
+    record.close(&span);
+    response
+}
+
+/// Bounds a request in number and time, and turns whatever goes wrong without a problem into one.
+async fn protect(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let Ok(_place) = guard.places.try_acquire() else {
+        return Problem::overloaded().into_response();
+    };
+    let reads = request.method().is_safe();
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match timeout(guard.request_timeout, answer).await {
+        Ok(Ok(response)) => with_problem_body(response),
+        Ok(Err(panic)) => answer_panic(panic),
+        Err(_) if reads => Problem::overloaded().with_detail("The answer took too long.").into_response(),
+        Err(_) => Problem::outcome_unknown().into_response(),
+    }
+}
+
+/// Turns the bearer token into a [`Caller`], or refuses.
+async fn authenticate(State(verifier): State<Verifier>, mut request: Request, next: Next) -> Response {
+    let verified = match bearer_token(request.headers()) {
+        Ok(token) => verifier.verify(token).await,
+        Err(error) => Err(error),
+    };
+    match verified {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => {
+            tracing::info!(reason = error.code(), "a request was not authenticated");
+            Problem::unauthenticated(error).into_response()
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Guard {
+    places: Arc<Semaphore>,
+    request_timeout: Duration,
+}
+
+/// What the metrics will say of a request. One that is dropped unfinished counts as closed by the caller.
+struct Record {
+    route: Option<MatchedPath>,
+    method: &'static str,
+    began: Instant,
+    status: u16,
+}
+
+impl Record {
+    fn open(route: Option<MatchedPath>, method: &'static str) -> Self {
+        gauge!("http_requests_in_flight").increment(1.0);
+        Self { route, method, began: Instant::now(), status: CLIENT_CLOSED }
+    }
+
+    fn close(self, span: &Span) {
+        span.record("http.response.status_code", self.status);
+        let duration_ms = self.began.elapsed().as_secs_f64() * 1_000.0;
+        let status = self.status;
+        span.in_scope(|| match status {
+            500.. => {
+                span.record("otel.status_code", "ERROR");
+                tracing::warn!(status, duration_ms, "a request failed");
+            }
+            _ => tracing::debug!(status, duration_ms, "a request was answered"),
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let route = self.route.as_ref().map_or("(none)", MatchedPath::as_str).to_owned();
+        gauge!("http_requests_in_flight").decrement(1.0);
+        histogram!("http_request_seconds", "route" => route.clone(), "method" => self.method)
+            .record(self.began.elapsed().as_secs_f64());
+        counter!("http_requests_total", "route" => route, "method" => self.method, "status" => status_label(self.status))
+            .increment(1);
+    }
+}
+
+fn open_span(request: &Request, route: &str, id: Uuid) -> Span {
+    let method = method_name(request.method());
+    let span = tracing::info_span!(
+        "request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        request.id = %id,
+        trace.id = Empty,
+    );
+    if let Some(traceparent) = request.headers().get(TRACEPARENT_HEADER).and_then(|value| value.to_str().ok()) {
+        telemetry::set_parent(&span, traceparent);
+    }
+    telemetry::record_trace_id(&span);
+    span
+}
+
+fn finish_headers(headers: &mut HeaderMap, id: Uuid) {
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(REQUEST_ID_HEADER, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(CONTENT_POLICY);
+}
+
+/// Exactly one `Authorization` header with the scheme `Bearer`; two could mean different things to two readers.
+fn bearer_token(headers: &HeaderMap) -> Result<&str, TokenError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(TokenError::Missing)?;
+    if values.next().is_some() {
+        return Err(TokenError::Malformed);
+    }
+    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(TokenError::Malformed)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(TokenError::Missing) }
+}
+
+/// The framework's own refusals are plain text that may quote the request; they are replaced.
+fn with_problem_body(response: Response) -> Response {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let ours = content_type.is_some_and(|kind| kind == problem::MEDIA_TYPE.as_bytes() || kind.ends_with(b"json"));
+    if ours { response } else { replace(response) }
+}
+
+fn replace(response: Response) -> Response {
+    let problem = match response.status() {
+        StatusCode::NOT_FOUND => Problem::not_found(),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::of(&problem::BODY_TOO_LARGE),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::of(&problem::UNSUPPORTED_MEDIA_TYPE),
+        StatusCode::UNAUTHORIZED => Problem::unauthenticated(TokenError::Missing),
+        StatusCode::FORBIDDEN => Problem::forbidden(),
+        status if status.is_client_error() => Problem::of(&problem::INVALID_PARAMETER),
+        _ => Problem::internal(),
+    };
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let mut replaced = problem.into_response();
+    if let Some(allow) = allow {
+        replaced.headers_mut().insert(header::ALLOW, allow);
+    }
+    replaced
+}
+
+/// The panic hook has logged where it happened; its payload may hold anything and is dropped.
+fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
+    drop(panic);
+    Problem::internal().into_response()
+}
+
+/// Methods are the caller's text too: only the usual ones become labels.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn status_label(status: u16) -> String {
+    status.to_string()
+}
