@@ -1,0 +1,220 @@
+//! Who asks, and how the command is to be carried out: the part of a request that all commands share.
+
+use std::time::Duration;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, header};
+use nexus_auth::Caller;
+use nexus_event_store::{IdempotencyKey, Metadata};
+use nexus_web::problem::Problem;
+use nexus_web::telemetry::current_traceparent;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The header of the IETF draft <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const NEXUS_WAIT_MS: HeaderName = HeaderName::from_static("nexus-wait-ms");
+/// How long a caller who asks for it waits for Kafka at most.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// A key longer than this is refused.
+const KEY_BYTES_MAX: usize = 255;
+/// The namespace of ids made from a caller and a key (version 5 UUIDs); it never changes.
+const NEW_ID_NAMESPACE: Uuid = Uuid::from_u128(0x6e65_7875_7368_4561_8c74_6865_6e65_7769);
+
+/// Who asks, and how the command is to be carried out.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub caller: Caller,
+    pub metadata: Metadata,
+    pub traceparent: Option<String>,
+    pub idempotency: Option<IdempotencyKey>,
+    pub if_match: Option<IfMatch>,
+    pub prefer: Prefer,
+}
+
+/// What the caller would like (RFC 7240).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefer {
+    /// Answer only once the events are in Kafka.
+    pub wait_for_kafka: bool,
+    /// For how long at most.
+    pub wait_at_most: Duration,
+    /// Answer without a body.
+    pub minimal: bool,
+}
+
+/// The sequences at which the caller wants the command to be decided (RFC 9110, `If-Match`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`: whatever it is, as long as it exists.
+    Any,
+    OneOf(Vec<i64>),
+}
+
+impl IfMatch {
+    /// Whether a stream at this sequence will do.
+    pub fn holds(&self, sequence: i64) -> bool {
+        match self {
+            Self::Any => sequence > 0,
+            Self::OneOf(sequences) => sequences.contains(&sequence),
+        }
+    }
+}
+
+impl Call {
+    /// Reads the headers. `body` is what the key's fingerprint covers, beside method, path and precondition.
+    pub fn new(parts: &Parts, caller: Caller, request_id: Uuid, body: &[u8]) -> Result<Self, Problem> {
+        let metadata =
+            Metadata { actor: caller.id().to_owned(), roles: caller.role_names(), request_id: request_id.to_string() };
+        let key = idempotency_key(&parts.headers)?;
+        let actor = &metadata.actor;
+        let idempotency =
+            key.map(|key| IdempotencyKey { actor: actor.clone(), key, fingerprint: fingerprint(parts, body) });
+        Ok(Self {
+            traceparent: current_traceparent(),
+            idempotency,
+            if_match: if_match(&parts.headers)?,
+            prefer: prefer(&parts.headers),
+            caller,
+            metadata,
+        })
+    }
+
+    /// The id of what this request creates: the same one for each retry under the same key.
+    pub fn new_id(&self) -> Uuid {
+        self.new_id_of("")
+    }
+
+    /// The id of one of several things that this request creates.
+    pub fn new_id_of(&self, part: &str) -> Uuid {
+        match &self.idempotency {
+            Some(IdempotencyKey { actor, key, .. }) => derived_id(&[actor, key, part]),
+            None => Uuid::now_v7(),
+        }
+    }
+}
+
+/// A UUID that is always the same for the same texts.
+pub fn derived_id(texts: &[&str]) -> Uuid {
+    let mut name = Vec::new();
+    for text in texts {
+        name.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        name.extend_from_slice(text.as_bytes());
+    }
+    Uuid::new_v5(&NEW_ID_NAMESPACE, &name)
+}
+
+fn fingerprint(parts: &Parts, body: &[u8]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    let if_match = parts.headers.get(header::IF_MATCH).map_or(&b""[..], |value| value.as_bytes());
+    for text in [parts.method.as_str().as_bytes(), parts.uri.path().as_bytes(), if_match, body] {
+        hasher.update((text.len() as u64).to_be_bytes());
+        hasher.update(text);
+    }
+    hasher.finalize().into()
+}
+
+fn bad_key() -> Problem {
+    Problem::invalid_parameter("Idempotency-Key", "A key has 1 to 255 bytes of visible ASCII.")
+}
+
+fn bad_tag() -> Problem {
+    Problem::invalid_parameter("If-Match", "An entity tag reads \"3\"; several are joined by commas; * is any.")
+}
+
+/// The draft has the key as a structured-field string, `"8e03…"`; a bare one is as common and taken too.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| bad_key())?.trim();
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(bad_key());
+    }
+    Ok(Some(key.to_owned()))
+}
+
+/// `"3"`, and `W/"3"` as FHIR writes it.
+fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| bad_tag())?.trim();
+    if text == "*" {
+        return Ok(Some(IfMatch::Any));
+    }
+    let sequences: Option<Vec<i64>> = text.split(',').map(|tag| entity_tag(tag.trim())).collect();
+    sequences.map(|sequences| Some(IfMatch::OneOf(sequences))).ok_or(bad_tag())
+}
+
+/// The sequence in an entity tag.
+pub fn entity_tag(tag: &str) -> Option<i64> {
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+fn prefer(headers: &HeaderMap) -> Prefer {
+    let mut prefer = Prefer { wait_for_kafka: false, wait_at_most: wait_at_most(headers), minimal: false };
+    for value in headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok()) {
+        for preference in value.split([',', ';']).map(str::trim) {
+            match preference {
+                "wait=kafka" => prefer.wait_for_kafka = true,
+                "return=minimal" => prefer.minimal = true,
+                // What is not understood is ignored, as RFC 7240 says.
+                _ => {}
+            }
+        }
+    }
+    prefer
+}
+
+fn wait_at_most(headers: &HeaderMap) -> Duration {
+    let wanted = headers.get(NEXUS_WAIT_MS).and_then(|value| value.to_str().ok()?.parse().ok());
+    wanted.map_or(WAIT_MAX, Duration::from_millis).min(WAIT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn entity_tags_are_sequences() {
+        let read = |value| if_match(&headers("if-match", value));
+        assert_eq!(read("\"3\"").unwrap(), Some(IfMatch::OneOf(vec![3])));
+        assert_eq!(read("W/\"3\", \"4\"").unwrap(), Some(IfMatch::OneOf(vec![3, 4])));
+        assert_eq!(read("*").unwrap(), Some(IfMatch::Any));
+        for bad in ["3", "\"x\"", "\"-1\"", "\"\"", "\"99999999999999999999\""] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(!IfMatch::Any.holds(0) && IfMatch::Any.holds(1) && !IfMatch::OneOf(vec![3]).holds(2));
+    }
+
+    #[test]
+    fn a_key_comes_quoted_or_bare() {
+        let read = |value| idempotency_key(&headers("idempotency-key", value));
+        assert_eq!(read("\"a-1\"").unwrap().as_deref(), Some("a-1"));
+        assert_eq!(read("a-1").unwrap().as_deref(), Some("a-1"));
+        assert!(read("").is_err() && read("\"\"").is_err());
+    }
+
+    #[test]
+    fn preferences_are_read_and_unknown_ones_ignored() {
+        let read = |value| prefer(&headers("prefer", value));
+        let read = |value| (read(value).wait_for_kafka, read(value).minimal);
+        assert_eq!(read("wait=kafka, return=minimal"), (true, true));
+        assert_eq!(read("respond-async"), (false, false));
+        assert_eq!(prefer(&headers("nexus-wait-ms", "250")).wait_at_most, Duration::from_millis(250));
+        assert_eq!(prefer(&headers("nexus-wait-ms", "999999")).wait_at_most, WAIT_MAX);
+    }
+
+    #[test]
+    fn derived_ids_keep_their_parts_apart() {
+        assert_eq!(derived_id(&["a", "b"]), derived_id(&["a", "b"]));
+        assert_ne!(derived_id(&["ab", ""]), derived_id(&["a", "b"]));
+    }
+}

@@ -1,0 +1,42 @@
+//! The settings of the write door: command line and environment. `--help` is the reference.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use nexus_web::telemetry::TelemetryArgs;
+
+/// Takes commands over HTTP and stores what they decide.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "command-api", version)]
+pub struct Config {
+    /// Where to listen.
+    #[arg(long, env = "NEXUS_LISTEN", default_value = "127.0.0.1:7401")]
+    pub listen: SocketAddr,
+    /// The log's database.
+    #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
+    pub log_url: String,
+    /// The keys' database.
+    #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
+    pub keys_url: String,
+    /// Kafka's bootstrap servers.
+    #[arg(long, env = "NEXUS_KAFKA")]
+    pub kafka: String,
+    /// The topic of events.
+    #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
+    pub topic: String,
+    /// Who signs tokens (URL).
+    #[arg(long, env = "NEXUS_ISSUER")]
+    pub issuer: String,
+    /// For whom tokens have to be.
+    #[arg(long, env = "NEXUS_AUDIENCE", default_value = "nexushealth")]
+    pub audience: String,
+    /// The file of the master key; readable by its owner only.
+    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
+    pub master_key_file: PathBuf,
+    /// How many connections to the log's database are kept for reading.
+    #[arg(long, env = "NEXUS_LOG_CONNECTIONS", default_value_t = 16)]
+    pub log_connections: u32,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}

@@ -1,0 +1,285 @@
+//! One command, from what the caller asked to durable events.
+//!
+//! Load (memory first), authorise, decide, append. The append checks every sequence that the decision leaned on, so the
+//! loop here only has to load again and decide again when something moved. It does not know HTTP.
+
+mod answer;
+mod in_flight;
+mod lean;
+mod load;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use nexus_auth::policy::Action;
+use nexus_domain::patient::Patient;
+use nexus_domain::types::ClaimChange;
+use nexus_domain::{Issued, Origin, PatientFacts};
+use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, TakeClaim};
+use uuid::Uuid;
+
+pub use answer::{Answer, Told};
+pub use in_flight::{InFlight, Turn};
+pub use lean::{Cache, Caches, Lean};
+pub use load::{Freshness, LoadError, Standing, keep, load};
+pub use view::{View, allergies_of};
+
+use crate::call::Call;
+use crate::existence::Existence;
+use crate::refusal::Refusal;
+
+/// How often a command is decided again after something it leaned on moved.
+const ATTEMPTS_MAX: u32 = 6;
+/// The longest pause before the second attempt; it doubles from there.
+const PAUSE_MS_MAX: u64 = 4;
+
+/// Makes the command from how the aggregate stands; asked again whenever it turns out to stand otherwise.
+pub type MakeAction<A> =
+    Box<dyn Fn(&Standing<A>) -> Result<<A as nexus_domain::Record>::Action, Refusal> + Send + Sync>;
+
+/// A command and where it goes.
+pub struct Task<A: Lean> {
+    /// The command's name, as metrics count it.
+    pub name: &'static str,
+    pub id: Uuid,
+    /// Whose data a new aggregate will be; an existing one knows.
+    pub subject: Option<Uuid>,
+    /// What the caller must be allowed to do.
+    pub permission: Action,
+    pub action: MakeAction<A>,
+}
+
+/// Carries out commands. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    pub log: EventLog,
+    pub caches: Caches,
+    pub existence: Existence,
+    pub in_flight: InFlight,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Done(Answer),
+    /// Something moved: look again.
+    Moved,
+    /// Nothing is to be stored. Final only if it was decided on fresh states.
+    Settled(Result<Answer, Refusal>),
+}
+
+impl Executor {
+    pub fn new(log: EventLog) -> Self {
+        Self { existence: Existence::new(log.clone()), log, caches: Caches::default(), in_flight: InFlight::default() }
+    }
+
+    /// Carries out one command.
+    ///
+    /// # Errors
+    /// If the caller may not, a rule refuses, or the store does not answer.
+    pub async fn execute<A: Lean>(&self, call: &Call, task: Task<A>) -> Result<Answer, Refusal> {
+        let result = self.execute_once::<A>(call, &task).await;
+        count(task.name, &result);
+        result
+    }
+
+    async fn execute_once<A: Lean>(&self, call: &Call, task: &Task<A>) -> Result<Answer, Refusal> {
+        let _turn = self.in_flight.enter(call)?;
+        let answer = self.settle::<A>(call, task).await?;
+        self.wait_if_asked(call, answer).await
+    }
+
+    async fn settle<A: Lean>(&self, call: &Call, task: &Task<A>) -> Result<Answer, Refusal> {
+        let now = Utc::now();
+        let mut freshness = Freshness::Cached;
+        for attempt in 0..ATTEMPTS_MAX {
+            let mut view = View::<A>::look(self, task, freshness).await?;
+            match self.attempt(call, task, &mut view, now).await? {
+                Attempt::Done(answer) => return Ok(answer),
+                Attempt::Settled(_) if view.from_memory => freshness = Freshness::Fresh,
+                Attempt::Settled(result) => return self.first_answer(call).await?.map_or(result, Ok),
+                Attempt::Moved => {
+                    freshness = Freshness::Fresh;
+                    pause(attempt).await;
+                }
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    async fn attempt<A: Lean>(
+        &self,
+        call: &Call,
+        task: &Task<A>,
+        view: &mut View<A>,
+        now: DateTime<Utc>,
+    ) -> Result<Attempt, Refusal> {
+        let sequence = view.standing.sequence;
+        view.authorise(call, task)?;
+        if call.if_match.as_ref().is_some_and(|wanted| !wanted.holds(sequence)) {
+            return Ok(Attempt::Settled(Err(Refusal::PreconditionFailed { sequence: Some(sequence) })));
+        }
+        let mut action = match (task.action)(&view.standing) {
+            Ok(action) => action,
+            Err(refusal) => return Ok(Attempt::Settled(Err(refusal))),
+        };
+        view.look_at_allergies(&self.log, &mut action).await?;
+        let issued = Issued { now, origin: Origin::Decision, patient: view.facts.clone(), action };
+        let events = match view.standing.state.decide(&issued) {
+            Err(error) => return Ok(Attempt::Settled(Err(Refusal::rule(&error)))),
+            Ok(events) if events.is_empty() => return Ok(Attempt::Settled(Ok(view.unchanged(task.id)))),
+            Ok(events) => events,
+        };
+        if let Some(event) = events.last() {
+            self.existence.check::<A>(event).await?;
+        }
+        self.append(call, task.id, view, events).await
+    }
+
+    async fn append<A: Lean>(
+        &self,
+        call: &Call,
+        id: Uuid,
+        view: &View<A>,
+        events: Vec<A::Event>,
+    ) -> Result<Attempt, Refusal> {
+        let subject = view.subject.ok_or(Refusal::NotFound)?;
+        let (append, next, told) = prepare(call, id, subject, view, events)?;
+        match self.log.append(append).await? {
+            Outcome::Appended(receipt) => {
+                keep(&self.caches, id, &Arc::new(Standing { recorded_at: Some(receipt.recorded_at), ..next }));
+                Ok(Attempt::Done(Answer { told, receipt: Some(receipt), replayed: false, published: None }))
+            }
+            Outcome::Conflict { .. } => Ok(Attempt::Moved),
+            Outcome::ClaimTaken { kind, .. } => Ok(Attempt::Settled(Err(Refusal::ClaimTaken { kind }))),
+            Outcome::Duplicate { same_request: true, receipt, response } => {
+                Answer::replay(receipt, response).map(Attempt::Done)
+            }
+            Outcome::Duplicate { same_request: false, .. } => Err(Refusal::KeyReused),
+        }
+    }
+
+    /// What was answered when this request came first, if it came before: a retry gets that, though things moved on.
+    async fn first_answer(&self, call: &Call) -> Result<Option<Answer>, Refusal> {
+        let Some(key) = &call.idempotency else { return Ok(None) };
+        match self.log.recall(key).await? {
+            None => Ok(None),
+            Some((true, receipt, response)) => Answer::replay(receipt, response).map(Some),
+            Some((false, ..)) => Err(Refusal::KeyReused),
+        }
+    }
+
+    async fn wait_if_asked(&self, call: &Call, mut answer: Answer) -> Result<Answer, Refusal> {
+        if let (true, Some(receipt)) = (call.prefer.wait_for_kafka, &answer.receipt) {
+            answer.published = Some(self.published(call, receipt).await?);
+        }
+        Ok(answer)
+    }
+
+    /// What is known of a patient now.
+    pub async fn patient_facts(&self, id: Uuid) -> Result<PatientFacts, Refusal> {
+        let (patient, _) = load::<Patient>(&self.log, &self.caches, id, Freshness::Fresh).await?;
+        Ok(patient.state.facts())
+    }
+
+    /// Whether the events got into Kafka in time.
+    pub async fn published(&self, call: &Call, receipt: &Receipt) -> Result<bool, Refusal> {
+        Ok(self.log.wait_published(&receipt.positions, call.prefer.wait_at_most).await?)
+    }
+}
+
+/// Counts a command by what became of it.
+pub fn count<T>(command: &'static str, result: &Result<T, Refusal>) {
+    let outcome = result.as_ref().map_or_else(Refusal::outcome, |_| "accepted");
+    metrics::counter!("commands_total", "command" => command, "outcome" => outcome).increment(1);
+}
+
+/// The append of one command, the state after it, and what the caller will be told.
+fn prepare<A: Lean>(
+    call: &Call,
+    id: Uuid,
+    subject: Uuid,
+    view: &View<A>,
+    events: Vec<A::Event>,
+) -> Result<(Append, Standing<A>, Told), Refusal> {
+    let told = Told::of::<A>(id, &view.standing, &events);
+    let mut next = Standing::clone(&view.standing);
+    let mut changes = Changes::new(A::TYPE, id);
+    let mut new_events = Vec::with_capacity(events.len());
+    for event in events {
+        changes.add(next.state.claims(&event));
+        new_events.push(new_event::<A>(id, next.sequence + 1, subject, &event)?);
+        next.advance(event, subject, Utc::now());
+    }
+    let append = Append {
+        idempotency: call.idempotency.clone(),
+        response: told.to_json()?,
+        expect: view.expectations(id),
+        take: changes.take,
+        release: changes.release,
+        events: new_events,
+        metadata: call.metadata.clone(),
+        traceparent: call.traceparent.clone(),
+    };
+    Ok((append, next, told))
+}
+
+/// An event of an aggregate as the log takes it.
+pub fn new_event<A: Lean>(id: Uuid, sequence: i64, subject: Uuid, event: &A::Event) -> Result<NewEvent, Refusal> {
+    use cqrs_es::DomainEvent;
+    Ok(NewEvent {
+        aggregate_type: A::TYPE.to_owned(),
+        aggregate_id: id,
+        sequence,
+        subject,
+        event_type: event.event_type(),
+        event_version: event.event_version(),
+        payload: serde_json::to_value(event).map_err(|_| Refusal::Internal("an event can't be written as JSON"))?,
+    })
+}
+
+/// What a stream expects of the log.
+pub fn stream_at(aggregate_type: &str, aggregate_id: Uuid, sequence: i64) -> Expectation {
+    Expectation::Stream { aggregate_type: aggregate_type.to_owned(), aggregate_id, sequence }
+}
+
+/// The claims that one stream takes and gives up.
+pub struct Changes {
+    holder_type: &'static str,
+    holder_id: Uuid,
+    pub take: Vec<TakeClaim>,
+    pub release: Vec<Claim>,
+}
+
+impl Changes {
+    pub fn new(holder_type: &'static str, holder_id: Uuid) -> Self {
+        Self { holder_type, holder_id, take: Vec::new(), release: Vec::new() }
+    }
+
+    /// Adds what an event does to the claims.
+    pub fn add(&mut self, changes: Vec<ClaimChange>) {
+        for change in changes {
+            match change {
+                ClaimChange::Take(claim) => self.take.push(TakeClaim {
+                    claim: stored_claim(claim),
+                    holder_type: self.holder_type.to_owned(),
+                    holder_id: self.holder_id,
+                }),
+                ClaimChange::Release(claim) => self.release.push(stored_claim(claim)),
+            }
+        }
+    }
+}
+
+/// A claim of the domain as the store takes it.
+pub fn stored_claim(claim: nexus_domain::types::Claim) -> Claim {
+    Claim { kind: claim.kind.as_str().to_owned(), value: claim.value }
+}
+
+/// A random pause, so that commands about the same stream do not run into each other again.
+pub async fn pause(attempt: u32) {
+    let bound = PAUSE_MS_MAX << attempt.min(6);
+    let (random, _) = Uuid::new_v4().as_u64_pair();
+    tokio::time::sleep(Duration::from_micros(random % (bound * 1_000))).await;
+}

@@ -1,0 +1,112 @@
+//! What a command is decided on: its own stream, the patient's, the patient's active allergies.
+
+use std::sync::Arc;
+
+use cqrs_es::Aggregate;
+use nexus_auth::policy::{self, Decision, ResourceContext};
+use nexus_domain::PatientFacts;
+use nexus_domain::allergy::{ActiveAllergy, Allergy};
+use nexus_domain::patient::Patient;
+use nexus_event_store::{EventLog, Expectation, StoredEvent};
+use uuid::Uuid;
+
+use super::{Answer, Executor, Freshness, Lean, Standing, Task, Told, load, stream_at};
+use crate::call::Call;
+use crate::refusal::Refusal;
+
+/// The states that one attempt looks at.
+pub struct View<A> {
+    pub standing: Arc<Standing<A>>,
+    pub subject: Option<Uuid>,
+    pub facts: PatientFacts,
+    /// The patient's stream that the decision leans on: id and sequence.
+    patient: Option<(Uuid, i64)>,
+    /// The position of the subject's partition up to which its allergies are known.
+    allergies_until: Option<i64>,
+    /// Something came from memory and may be stale.
+    pub from_memory: bool,
+}
+
+impl<A: Lean> View<A> {
+    /// Looks at the aggregate and at the patient whose it is.
+    pub async fn look(executor: &Executor, task: &Task<A>, freshness: Freshness) -> Result<Self, Refusal> {
+        let (log, caches) = (&executor.log, &executor.caches);
+        let (standing, from_memory) = load::<A>(log, caches, task.id, freshness).await?;
+        let subject = standing.subject.or(task.subject);
+        let facts = PatientFacts::default();
+        let mut view = Self { standing, subject, facts, patient: None, allergies_until: None, from_memory };
+        if let Some(subject) = subject.filter(|_| A::ABOUT_A_PATIENT) {
+            let (patient, from_memory) = load::<Patient>(log, caches, subject, freshness).await?;
+            view.facts = patient.state.facts();
+            view.patient = Some((subject, patient.sequence));
+            view.from_memory |= from_memory;
+        }
+        Ok(view)
+    }
+
+    /// Tells the command which of the patient's allergies are active, if it wants to know.
+    pub async fn look_at_allergies(&mut self, log: &EventLog, action: &mut A::Action) -> Result<(), Refusal> {
+        if let Some(subject) = self.subject.filter(|_| A::needs_allergies(action)) {
+            let (allergies, until) = allergies_of(log, subject).await?;
+            A::learn_allergies(action, allergies);
+            self.allergies_until = Some(until);
+        }
+        Ok(())
+    }
+
+    /// Whether the caller may do this, judged by whose data it really is.
+    pub fn authorise(&self, call: &Call, task: &Task<A>) -> Result<(), Refusal> {
+        // The path may name one patient and the stream belong to another: the stream counts.
+        let context = self.subject.map_or_else(ResourceContext::none, ResourceContext::of_subject);
+        match policy::decide(&call.caller, task.permission, &context) {
+            Decision::Allow => Ok(()),
+            Decision::Deny => Err(Refusal::Forbidden),
+            Decision::Hide => Err(Refusal::NotFound),
+        }
+    }
+
+    /// The answer to a command that has already had its effect.
+    pub fn unchanged(&self, id: Uuid) -> Answer {
+        let told = Told::of::<A>(id, &self.standing, &[]);
+        Answer { told, receipt: None, replayed: false, published: None }
+    }
+
+    /// What must still be so when the events are stored.
+    pub fn expectations(&self, id: Uuid) -> Vec<Expectation> {
+        let mut expectations = vec![stream_at(A::TYPE, id, self.standing.sequence)];
+        if let Some((patient, sequence)) = self.patient {
+            expectations.push(stream_at(Patient::TYPE, patient, sequence));
+        }
+        if let (Some(position), Some(subject)) = (self.allergies_until, self.subject) {
+            let aggregate_type = Allergy::TYPE.to_owned();
+            expectations.push(Expectation::SubjectTail { subject, aggregate_type, position });
+        }
+        expectations
+    }
+}
+
+/// The active allergies of a patient, and the position of the patient's partition up to which this is so.
+pub async fn allergies_of(log: &EventLog, subject: Uuid) -> Result<(Vec<ActiveAllergy>, i64), Refusal> {
+    let (events, until) = log.subject_streams(subject, Allergy::TYPE).await?;
+    let mut active = Vec::new();
+    for stream in by_stream(events) {
+        active.extend(Standing::<Allergy>::fold(stream)?.state.active());
+    }
+    Ok((active, until))
+}
+
+/// Events of several streams, each stream by itself and in order.
+fn by_stream(events: Vec<StoredEvent>) -> Vec<Vec<StoredEvent>> {
+    let mut streams: Vec<Vec<StoredEvent>> = Vec::new();
+    for event in events {
+        let id = event.header.aggregate_id;
+        match streams.iter_mut().find(|stream| stream[0].header.aggregate_id == id) {
+            Some(stream) => stream.push(event),
+            None => streams.push(vec![event]),
+        }
+    }
+    for stream in &mut streams {
+        stream.sort_by_key(|event| event.header.sequence);
+    }
+    streams
+}

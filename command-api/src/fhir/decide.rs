@@ -1,0 +1,281 @@
+//! From resolved entries to events. Pure: everything that had to be looked up is in [`Known`].
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+use nexus_domain::allergy::Allergy;
+use nexus_domain::appointment::Appointment;
+use nexus_domain::clinical_record::ClinicalRecord;
+use nexus_domain::condition::Condition;
+use nexus_domain::consent::Consent;
+use nexus_domain::directory_entry::DirectoryEntry;
+use nexus_domain::encounter::Encounter;
+use nexus_domain::medication_order::MedicationOrder;
+use nexus_domain::observation::Observation;
+use nexus_domain::patient::Patient;
+use nexus_domain::types::{ClaimChange, ClaimKind, ErrorKind};
+use nexus_domain::{Fact, Issued, Origin, PatientFacts};
+use uuid::Uuid;
+
+use super::bundle::{Entry, Method};
+use super::group::{Group, Told};
+use super::in_resource;
+use super::known::Known;
+use super::resolve::{Resolved, faults, stream_of};
+use crate::executor::{Lean, Standing, new_event};
+use crate::refusal::{Fault, Refusal};
+
+/// What a group of entries comes to.
+pub struct Decision {
+    pub group: Group,
+    /// In the order of the entries; shorter if there are faults.
+    pub told: Vec<Told>,
+    pub faults: Vec<Fault>,
+}
+
+/// Decides about entries that are stored together. Patients come first, so that what is theirs finds them.
+///
+/// # Errors
+/// If a stored event can't be read. What is wrong with entries is in the decision's faults.
+pub fn decide(
+    resolved: Vec<Resolved>,
+    known: Known,
+    slots_taken: &HashSet<usize>,
+    now: DateTime<Utc>,
+) -> Result<Decision, Refusal> {
+    let mut decider = Decider { known, slots_taken, now, group: Group::default() };
+    let (patients, others): (Vec<_>, Vec<_>) =
+        resolved.into_iter().partition(|resolved| resolved.aggregate_type == Patient::TYPE);
+    let (mut told, mut faults) = (Vec::new(), Vec::new());
+    for resolved in patients.into_iter().chain(others) {
+        let index = resolved.entry.index;
+        match decider.decide(resolved) {
+            Ok(about_it) => told.push((index, about_it)),
+            Err(Refusal::Faults(found)) => faults.extend(found),
+            Err(fatal) => return Err(fatal),
+        }
+    }
+    told.sort_by_key(|(index, _)| *index);
+    Ok(Decision { group: decider.group, told: told.into_iter().map(|(_, told)| told).collect(), faults })
+}
+
+struct Decider<'a> {
+    known: Known,
+    /// Entries whose time is somebody else's.
+    slots_taken: &'a HashSet<usize>,
+    now: DateTime<Utc>,
+    group: Group,
+}
+
+impl Decider<'_> {
+    fn decide(&mut self, resolved: Resolved) -> Result<Told, Refusal> {
+        if let Some(id) = resolved.existing {
+            let resource_type = resolved.entry.resource_type;
+            return Ok(Told { status: 200, resource_type, id, sequence: None, recorded_at: None, notes: Vec::new() });
+        }
+        match resolved.aggregate_type {
+            Patient::TYPE => self.decide_patient(resolved),
+            Allergy::TYPE => self.decide_allergy(resolved),
+            Encounter::TYPE => self.decide_stream::<Encounter>(resolved),
+            Observation::TYPE => self.decide_stream::<Observation>(resolved),
+            Condition::TYPE => self.decide_stream::<Condition>(resolved),
+            MedicationOrder::TYPE => self.decide_stream::<MedicationOrder>(resolved),
+            Appointment::TYPE => self.decide_stream::<Appointment>(resolved),
+            Consent::TYPE => self.decide_stream::<Consent>(resolved),
+            ClinicalRecord::TYPE => self.decide_stream::<ClinicalRecord>(resolved),
+            DirectoryEntry::TYPE => self.decide_stream::<DirectoryEntry>(resolved),
+            _ => Err(Refusal::Internal("an aggregate type that bundles do not know")),
+        }
+    }
+
+    /// Later entries see the patient as this one leaves it.
+    fn decide_patient(&mut self, resolved: Resolved) -> Result<Told, Refusal> {
+        let id = resolved.entry.id;
+        let mut standing = self.known.patients.get(&id).cloned().unwrap_or_default();
+        let (told, events) = self.decide_on(&standing, resolved)?;
+        for event in events {
+            standing.advance(event, id, self.now);
+        }
+        self.known.patients.insert(id, standing);
+        Ok(told)
+    }
+
+    /// Later prescriptions of the same bundle are judged by it.
+    fn decide_allergy(&mut self, resolved: Resolved) -> Result<Told, Refusal> {
+        let mut standing: Standing<Allergy> = self.standing(resolved.entry.id)?;
+        let subject = standing.subject.or(resolved.subject).unwrap_or_default();
+        let (told, events) = self.decide_on(&standing, resolved)?;
+        if !events.is_empty() {
+            for event in events {
+                standing.advance(event, subject, self.now);
+            }
+            let (known, _) = self.known.allergies.entry(subject).or_default();
+            known.extend(standing.state.active());
+        }
+        Ok(told)
+    }
+
+    fn decide_stream<A: Lean>(&mut self, resolved: Resolved) -> Result<Told, Refusal> {
+        let standing: Standing<A> = self.standing(resolved.entry.id)?;
+        Ok(self.decide_on(&standing, resolved)?.0)
+    }
+
+    fn standing<A: Lean>(&mut self, id: Uuid) -> Result<Standing<A>, Refusal> {
+        let events = self.known.streams.remove(&(A::TYPE.to_owned(), id)).unwrap_or_default();
+        Ok(Standing::fold(events)?)
+    }
+
+    /// Decides about one entry and adds what comes of it to the group.
+    fn decide_on<A: Lean>(
+        &mut self,
+        standing: &Standing<A>,
+        resolved: Resolved,
+    ) -> Result<(Told, Vec<A::Event>), Refusal> {
+        self.check_references(&resolved)?;
+        let Resolved { entry, subject, .. } = resolved;
+        let (index, id, created) = (entry.index, entry.id, standing.sequence == 0);
+        let resource_type = entry.resource_type.clone();
+        let subject = subject_of(&entry, subject, standing)?;
+        check_condition(&entry, standing)?;
+        let criterion = entry.if_none_exist.clone();
+        let mut issued = self.issue::<A>(entry, standing, subject);
+        let mut events = decided(index, standing, &issued)?;
+        let mut changes: Vec<ClaimChange> = claims(standing, &events);
+        if let Some(claim) = self.group.taken_here(&changes, id) {
+            if claim.kind != ClaimKind::PractitionerSlot {
+                return Err(one(Fault::new(ErrorKind::Conflict, in_resource(index), claim.kind.as_str(), TAKEN_HERE)));
+            }
+            A::learn_slot_taken(&mut issued.action);
+            events = decided(index, standing, &issued)?;
+            changes = claims(standing, &events);
+        }
+        let wanted = criterion.and_then(|criterion| criterion.claim()).map(ClaimChange::Take);
+        if created && wanted.is_some_and(|wanted| !changes.contains(&wanted)) {
+            let pointer = format!("/entry/{index}/request/ifNoneExist");
+            return Err(one(Fault::invalid(pointer, "unsupported-request", NOT_BORNE)));
+        }
+        self.lean_on::<A>(subject, &issued, !events.is_empty());
+        if !events.is_empty() {
+            self.group.expect_stream(A::TYPE, id, standing.sequence);
+            self.group.add_claims(index, A::TYPE, id, changes);
+        }
+        let mut sequence = standing.sequence;
+        for event in &events {
+            sequence += 1;
+            self.group.events.push(new_event::<A>(id, sequence, subject, event)?);
+        }
+        let told = Told {
+            status: if created { 201 } else { 200 },
+            resource_type,
+            id,
+            sequence: Some(sequence),
+            recorded_at: standing.recorded_at.filter(|_| events.is_empty()),
+            notes: events.iter().flat_map(|event| event.notes().to_vec()).collect(),
+        };
+        Ok((told, events))
+    }
+
+    /// Everything outside of the bundle that the resource refers to exists.
+    fn check_references(&self, resolved: &Resolved) -> Result<(), Refusal> {
+        if resolved.refers_to.is_disjoint(&self.known.missing) {
+            return Ok(());
+        }
+        let missing = |text: &str| stream_of(text).is_some_and(|stream| self.known.missing.contains(&stream));
+        let resource = resolved.entry.resource.as_ref();
+        Err(Refusal::Faults(
+            resource.map(|resource| faults(resolved.entry.index, resource, missing)).unwrap_or_default(),
+        ))
+    }
+
+    fn issue<A: Lean>(&self, entry: Entry, standing: &Standing<A>, subject: Uuid) -> Issued<A::Action> {
+        let mut action = match (entry.method, entry.resource) {
+            (Method::Put, Some(resource)) if standing.sequence > 0 => A::amend(resource),
+            (_, Some(resource)) => A::record(resource),
+            (_, None) => A::retract(),
+        };
+        if self.slots_taken.contains(&entry.index) {
+            A::learn_slot_taken(&mut action);
+        }
+        if A::needs_allergies(&action) {
+            let allergies = self.known.allergies.get(&subject);
+            A::learn_allergies(&mut action, allergies.map(|(active, _)| active.clone()).unwrap_or_default());
+        }
+        let patient = if A::ABOUT_A_PATIENT { self.facts(subject) } else { PatientFacts::default() };
+        Issued { now: self.now, origin: Origin::History, patient, action }
+    }
+
+    fn facts(&self, patient: Uuid) -> PatientFacts {
+        self.known.patients.get(&patient).map(|standing| standing.state.facts()).unwrap_or_default()
+    }
+
+    /// The append has to refuse if the patient or the allergies that this leaned on have moved.
+    fn lean_on<A: Lean>(&mut self, subject: Uuid, issued: &Issued<A::Action>, stores: bool) {
+        if !stores || !A::ABOUT_A_PATIENT {
+            return;
+        }
+        // A patient written by this group is expected where it stood before: the first to say so counts.
+        let sequence = self.known.patients.get(&subject).map_or(0, |standing| standing.sequence);
+        self.group.expect_stream(Patient::TYPE, subject, sequence);
+        if A::needs_allergies(&issued.action)
+            && let Some((_, Some(until))) = self.known.allergies.get(&subject)
+        {
+            self.group.expect_tail(subject, Allergy::TYPE, *until);
+        }
+    }
+}
+
+const TAKEN_HERE: &str = "Another entry of the bundle holds what must be unique.";
+const NOT_BORNE: &str = "The resource has to bear the identifier that it is created under.";
+
+fn one(fault: Fault) -> Refusal {
+    Refusal::Faults(vec![fault])
+}
+
+/// Whose data it is: a stream stays with its subject.
+fn subject_of<A: Lean>(entry: &Entry, subject: Option<Uuid>, standing: &Standing<A>) -> Result<Uuid, Refusal> {
+    match (standing.subject, subject) {
+        (Some(old), Some(new)) if old != new => {
+            let detail = "The resource is recorded as another patient's.";
+            Err(one(Fault::new(ErrorKind::Conflict, in_resource(entry.index), "subject-changed", detail)))
+        }
+        (Some(subject), _) | (None, Some(subject)) => Ok(subject),
+        (None, None) => Err(unknown(entry)),
+    }
+}
+
+/// What an entry says of the stream that it is about.
+fn check_condition<A: Lean>(entry: &Entry, standing: &Standing<A>) -> Result<(), Refusal> {
+    if entry.if_match.is_some_and(|sequence| sequence != standing.sequence) {
+        let (pointer, detail) =
+            (format!("/entry/{}/request/ifMatch", entry.index), "The resource has another version.");
+        return Err(one(Fault::new(ErrorKind::Conflict, pointer, "version-mismatch", detail)));
+    }
+    let other_type = standing.state.resource().is_some_and(|old| old.resource_type() != entry.resource_type);
+    if other_type && entry.method != Method::Post { Err(unknown(entry)) } else { Ok(()) }
+}
+
+fn unknown(entry: &Entry) -> Refusal {
+    let pointer = format!("/entry/{}/request/url", entry.index);
+    one(Fault::invalid(pointer, "unknown-resource", "There is no such resource."))
+}
+
+fn decided<A: Lean>(
+    index: usize,
+    standing: &Standing<A>,
+    issued: &Issued<A::Action>,
+) -> Result<Vec<A::Event>, Refusal> {
+    standing.state.decide(issued).map_err(|error| {
+        let mut fault = Fault::of(&error).under(&in_resource(index));
+        // Within a bundle, what is not found is a fault of the bundle.
+        if fault.kind == ErrorKind::NotFound {
+            fault.kind = ErrorKind::Invalid;
+        }
+        one(fault)
+    })
+}
+
+/// What events do to the claims. Only the first can find claims of the state before it, and one is the rule.
+fn claims<A: Lean>(standing: &Standing<A>, events: &[A::Event]) -> Vec<ClaimChange> {
+    events.iter().flat_map(|event| standing.state.claims(event)).collect()
+}

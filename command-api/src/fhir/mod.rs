@@ -1,0 +1,111 @@
+//! FHIR R4 bundles: <https://hl7.org/fhir/R4/http.html#transaction>.
+//!
+//! A bundle states what has happened elsewhere, so its commands have the origin *history*: rules of form and sense
+//! refuse, rules about decisions leave notes. A transaction is one append, whatever its size; the entries of a batch are
+//! appended each by itself. An attempt begins with the bytes: when something moved meanwhile, all of it is done again,
+//! which is rare, and in return nothing is copied in the usual case.
+
+mod answer;
+mod batch;
+mod bundle;
+mod conditional;
+mod decide;
+mod group;
+mod known;
+mod names;
+mod resolve;
+mod transaction;
+
+use axum::extract::{FromRequest, Request, State};
+use axum::response::Response;
+use nexus_auth::policy::{Action, ResourceContext};
+use nexus_domain::fhir::Resource;
+use nexus_web::json::JsonLimits;
+use nexus_web::pipeline::authorize;
+use nexus_web::problem::Problem;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use conditional::References;
+
+use crate::app::App;
+use crate::body::read_request;
+use crate::call::Call;
+use crate::executor::count;
+use crate::openapi::{BundleBody, BundleResponseBody, CommandHeaders, Refusals};
+use crate::refusal::Refusal;
+
+/// The largest bundle.
+pub const BUNDLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most entries of a bundle.
+pub const ENTRIES_MAX: usize = 20_000;
+/// The largest resource of a bundle.
+pub const RESOURCE_BYTES_MAX: usize = 1024 * 1024;
+/// How often a bundle is done again after something it leaned on moved.
+const ATTEMPTS_MAX: u32 = 5;
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(process_bundle)).layer(JsonLimits::of_bytes(BUNDLE_BYTES_MAX).layer())
+}
+
+/// A bundle as it came.
+pub struct BundleRequest {
+    call: Call,
+    json: axum::body::Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for BundleRequest {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (call, json) = read_request(request, state).await?;
+        Ok(Self { call, json })
+    }
+}
+
+/// Process a FHIR R4 transaction or batch bundle.
+///
+/// A transaction is all or nothing: if one entry is refused, nothing of it is stored, and the problem lists every bad
+/// entry. The entries of a batch are independent; each has its own outcome in the answer. Ids that are UUIDs are kept.
+/// `urn:uuid:`, conditional (`Practitioner?identifier=system|value`) and contained references are resolved, or refused
+/// by their place. An entry that is there already is answered with `200 OK` and adds nothing.
+#[utoipa::path(post, path = "/fhir", tag = "fhir", params(CommandHeaders),
+    request_body(
+        content((BundleBody = "application/fhir+json"), (BundleBody = "application/json")),
+        description = "A Bundle of type transaction or batch: at most 64 MiB, 20,000 entries, 1 MiB a resource"
+    ),
+    responses((status = 200, description = "Processed", body = BundleResponseBody, content_type = "application/fhir+json"),
+        Refusals))]
+async fn process_bundle(State(app): State<App>, request: BundleRequest) -> Result<Response, Refusal> {
+    let BundleRequest { call, json } = request;
+    authorize(&call.caller, Action::ImportBundle, &ResourceContext::none())?;
+    let _turn = app.executor.in_flight.enter(&call)?;
+    let whole = json.clone();
+    let kind = busy(move || bundle::kind(&whole)).await??;
+    let result = match kind {
+        bundle::Kind::Transaction => transaction::process(&app, &call, json).await,
+        bundle::Kind::Batch => batch::process(&app, &call, json).await,
+    };
+    count(kind.name(), &result);
+    answer::respond(&app, &call, result?).await
+}
+
+/// Runs work that keeps a processor busy where it keeps nobody else waiting.
+async fn busy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let span = tracing::Span::current();
+    let work = move || span.in_scope(work);
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Internal("a worker stopped"))
+}
+
+/// The place of an entry's resource in the bundle.
+fn in_resource(index: usize) -> String {
+    format!("/entry/{index}/resource")
+}
+
+/// Visits every reference of a resource, contained resources included.
+fn each_reference(resource: &mut Resource, mut visit: impl FnMut(&str)) {
+    nexus_domain::fhir::rewrite_references(resource, &mut |text| {
+        visit(text);
+        None
+    });
+}

@@ -1,0 +1,35 @@
+//! HTTP in, commands out: the write door.
+//!
+//! Read [`router`] for what can be asked, one resource's file (such as `observations`) for how a body becomes a command,
+//! and [`executor`] for how a command becomes durable events. Rules are in `nexus-domain`, storage in
+//! `nexus-event-store`; nothing here decides or stores.
+
+pub mod config;
+pub mod service;
+
+pub mod router;
+
+mod accepted;
+mod app;
+mod body;
+mod call;
+mod openapi;
+mod refusal;
+
+mod allergies;
+mod appointments;
+mod conditions;
+mod consents;
+mod directory;
+mod encounters;
+mod fhir;
+mod medication_orders;
+mod observations;
+mod patients;
+mod records;
+
+pub mod executor;
+mod existence;
+
+pub use app::App;
+pub use service::Service;

@@ -1,0 +1,85 @@
+//! The running door: built from its settings, served until told to stop. Tests start the same on port 0.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use nexus_auth::{Verifier, VerifierConfig};
+use nexus_event_store::{EventLog, Keyring, LogConfig, MasterKey};
+use nexus_web::pipeline::{Limits, Pipeline};
+use nexus_web::server::{GRACE_DEFAULT, Readiness, bind, serve};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::router::router;
+
+/// Keys are cached, so few connections do.
+const KEYS_CONNECTIONS: u32 = 4;
+/// How long a request waits for a connection before it is refused.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A bundle of the largest size takes its time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A door that is bound and ready to serve.
+pub struct Service {
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    /// Connects to everything and binds the socket.
+    ///
+    /// # Errors
+    /// If a setting is wrong or something that the door can't start without is away.
+    pub async fn start(config: &Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let log = connect_log(config).await?;
+        let verifier =
+            Verifier::connect(VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() })
+                .await?;
+        let listener = bind(config.listen).await.with_context(|| format!("can't listen on {}", config.listen))?;
+        let readiness = readiness(&log, &verifier).until(shutdown.clone());
+        let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
+        let pipeline = Pipeline::new(verifier).with_limits(limits);
+        Ok(Self { listener, router: router(App::new(log), &pipeline, readiness), shutdown })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Serves until told to stop; accepted requests finish.
+    pub async fn run(self) -> anyhow::Result<()> {
+        Ok(serve(self.listener, self.router, self.shutdown, GRACE_DEFAULT).await?)
+    }
+}
+
+async fn connect_log(config: &Config) -> anyhow::Result<EventLog> {
+    let master = MasterKey::from_file(&config.master_key_file)?;
+    let keys_pool = connect_pool(&config.keys_url, KEYS_CONNECTIONS).await.context("the keys' database")?;
+    let keyring = Keyring::connect(keys_pool, master).await?;
+    let log_pool = connect_pool(&config.log_url, config.log_connections).await.context("the log's database")?;
+    let (kafka, topic) = (config.kafka.clone(), config.topic.clone());
+    Ok(EventLog::connect(LogConfig { log_pool, keyring, kafka, topic, partitions: None }).await?)
+}
+
+async fn connect_pool(url: &str, connections_max: u32) -> sqlx::Result<PgPool> {
+    PgPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_TIMEOUT).connect(url).await
+}
+
+/// Ready once positions may be given out (the log was compared with Kafka) and tokens can be checked.
+fn readiness(log: &EventLog, verifier: &Verifier) -> Readiness {
+    let (log, verifier) = (log.clone(), verifier.clone());
+    Readiness::new()
+        .check("log", move || {
+            let log = log.clone();
+            async move { log.ready().await }
+        })
+        .check("issuer", move || std::future::ready(verifier.ready()))
+}

@@ -1,0 +1,19 @@
+//! The write door as its callers see it, on a real Postgres and a real Kafka.
+
+mod world;
+
+mod commands;
+mod rules;
+
+mod concurrency;
+mod idempotency;
+
+mod bad_input;
+mod tokens;
+
+mod batches;
+mod references;
+mod transactions;
+
+mod document;
+mod synthea;
