@@ -1,0 +1,56 @@
+//! A practitioner's day.
+
+mod apply;
+mod query;
+mod routes;
+
+use async_trait::async_trait;
+use nexus_event_store::Keyring;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::read_model::{ApplyError, Event, ReadModel};
+
+pub use routes::router;
+
+/// The read model's name.
+pub const NAME: &str = "appointments";
+
+/// Appointments by practitioner and time.
+pub struct Appointments;
+
+#[async_trait]
+impl ReadModel for Appointments {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn schema_sql(&self) -> &'static str {
+        include_str!("schema.sql")
+    }
+
+    fn wants(&self, aggregate_type: &str) -> bool {
+        matches!(aggregate_type, "Appointment" | "Patient")
+    }
+
+    async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+        apply::apply(tx, events, keyring).await
+    }
+
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<(), ApplyError> {
+        for table in ["calendars", "appointments", "people"] {
+            let delete = format!("delete from {table} where patient = $1");
+            sqlx::query(&delete).bind(subject).execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the seal of a row is bound to.
+fn context(appointment: Uuid) -> String {
+    format!("appointments/appointments/{appointment}")
+}

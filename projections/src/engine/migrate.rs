@@ -1,0 +1,94 @@
+//! Creates the read database's schemas. Run by whoever sets an installation up, never by a service.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::read_model::{ReadModel, schema_of};
+
+/// One migration at a time per database; any number will do that nobody else uses.
+const LOCK: i64 = 0x6e65_7875_735f_7264;
+
+/// Why a read database could not be brought to this version.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    #[error("the read database refused or did not answer")]
+    Database(#[from] sqlx::Error),
+    #[error("the engine's tables could not be migrated")]
+    Engine(#[from] sqlx::migrate::MigrateError),
+    /// Rows made by another DDL would be mixed with rows made by this one.
+    #[error("the tables of {0} changed without a new version of the read model")]
+    Changed(String),
+}
+
+/// The engine's tables and every registered read model's.
+pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    migrate_models(pool, &crate::registry::read_models()).await
+}
+
+/// The engine's tables and the given read models'. May be called again, and by several at once.
+pub async fn migrate_models(pool: &PgPool, models: &[Arc<dyn ReadModel>]) -> Result<(), MigrateError> {
+    sqlx::migrate!("./migrations").run(pool).await?;
+    let mut connection = pool.acquire().await?;
+    for model in models {
+        migrate_one(&mut connection, model.as_ref()).await?;
+    }
+    sqlx::raw_sql(GRANTS).execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// One read model, all or nothing.
+async fn migrate_one(connection: &mut PgConnection, model: &dyn ReadModel) -> Result<(), MigrateError> {
+    let schema = schema_of(model);
+    let hash = hex::encode(Sha256::digest(model.schema_sql()));
+    let mut tx = connection.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
+    let known: Option<String> =
+        sqlx::query_scalar("select ddl from projection.schemas where read_model = $1 and version = $2")
+            .bind(model.name())
+            .bind(model.version())
+            .fetch_optional(&mut *tx)
+            .await?;
+    match known {
+        Some(known) if known == hash => return Ok(()),
+        Some(_) => return Err(MigrateError::Changed(schema)),
+        None => {}
+    }
+    sqlx::raw_sql(&format!("create schema {schema}; set local search_path = {schema}, public"))
+        .execute(&mut *tx)
+        .await?;
+    sqlx::raw_sql(model.schema_sql()).execute(&mut *tx).await?;
+    sqlx::query("insert into projection.schemas (read_model, version, ddl) values ($1, $2, $3)")
+        .bind(model.name())
+        .bind(model.version())
+        .bind(hash)
+        .execute(&mut *tx)
+        .await?;
+    // The first version of a read model is served at once; later ones when they are switched to.
+    sqlx::query("insert into projection.versions (read_model, active_version) values ($1, $2) on conflict do nothing")
+        .bind(model.name())
+        .bind(model.version())
+        .execute(&mut *tx)
+        .await?;
+    sqlx::raw_sql(&grants_of(&schema)).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn grants_of(schema: &str) -> String {
+    format!(
+        "grant usage on schema {schema} to nexus_projector, nexus_query;
+         grant select, insert, update, delete, truncate on all tables in schema {schema} to nexus_projector;
+         grant usage on all sequences in schema {schema} to nexus_projector;
+         grant select on all tables in schema {schema} to nexus_query;"
+    )
+}
+
+const GRANTS: &str = "
+    grant usage on schema projection to nexus_projector, nexus_query;
+    grant select, insert, update, delete on projection.checkpoints, projection.parked, projection.heads
+        to nexus_projector;
+    grant select on projection.versions, projection.schemas to nexus_projector;
+    grant select on all tables in schema projection to nexus_query;
+";

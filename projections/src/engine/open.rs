@@ -1,0 +1,113 @@
+//! From sealed events to typed ones: the keys of a batch in one round trip, the decryption off the async threads.
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use nexus_domain::{AnyEvent, ReadError};
+use nexus_event_store::{EnvelopeError, KeyError, SealedEvent, SubjectKey, envelope};
+use uuid::Uuid;
+
+use super::fault::Fault;
+use super::host::Host;
+use crate::read_model::Event;
+
+/// Batches up to this size are opened where they are; moving them to another thread costs more.
+const OPEN_INLINE_MAX: usize = 8;
+
+/// The events of a batch that the read model wants, opened as far as they can be.
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) events: Vec<Event>,
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// Subjects whose key was erased: their events count as applied and have no effect.
+    pub(crate) erased: BTreeSet<Uuid>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Unreadable {
+    pub(crate) position: i64,
+    pub(crate) subject: Uuid,
+    pub(crate) reason: &'static str,
+}
+
+type Keys = HashMap<Uuid, Result<SubjectKey, KeyError>>;
+
+/// Opens what the read model wants. Fails only for causes that may pass.
+pub(crate) async fn open(host: &Host, sealed: &Arc<[SealedEvent]>) -> Result<Opened, Fault> {
+    let wanted: Vec<usize> =
+        (0..sealed.len()).filter(|index| host.model.wants(&sealed[*index].header.aggregate_type)).collect();
+    if wanted.is_empty() {
+        return Ok(Opened::default());
+    }
+    let subjects: BTreeSet<Uuid> = wanted.iter().map(|index| sealed[*index].header.subject).collect();
+    let keys = host.keyring.keys(&Vec::from_iter(subjects)).await;
+    if keys.values().any(|key| matches!(key, Err(KeyError::Unavailable))) {
+        return Err(Fault::Passing("key store".to_owned()));
+    }
+    if wanted.len() <= OPEN_INLINE_MAX {
+        return Ok(open_all(sealed, &wanted, &keys));
+    }
+    let sealed = sealed.clone();
+    tokio::task::spawn_blocking(move || open_all(&sealed, &wanted, &keys))
+        .await
+        .map_err(|_| Fault::Passing("opening was interrupted".to_owned()))
+}
+
+fn open_all(sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> Opened {
+    let mut opened = Opened::default();
+    for index in wanted {
+        let sealed = &sealed[*index];
+        let subject = sealed.header.subject;
+        // An upcaster that panics is a fault of its event, not of the partition.
+        let outcome = catch_unwind(AssertUnwindSafe(|| open_one(sealed, keys.get(&subject))));
+        match outcome.unwrap_or(Err(Some("event.panicked"))) {
+            Ok(event) => opened.events.push(event),
+            Err(None) => drop(opened.erased.insert(subject)),
+            Err(Some(reason)) => {
+                opened.unreadable.push(Unreadable { position: sealed.position, subject, reason });
+            }
+        }
+    }
+    opened
+}
+
+/// One event, or the reason why it can't be read; no reason if it was erased.
+fn open_one(sealed: &SealedEvent, key: Option<&Result<SubjectKey, KeyError>>) -> Result<Event, Option<&'static str>> {
+    let key = match key {
+        Some(Ok(key)) => key,
+        Some(Err(KeyError::Erased)) => return Err(None),
+        Some(Err(KeyError::Unreadable)) => return Err(Some("key.unreadable")),
+        Some(Err(KeyError::NeverHadOne | KeyError::NotProvisioned | KeyError::Unavailable)) | None => {
+            return Err(Some("key.not-provisioned"));
+        }
+    };
+    let opened = envelope::open_event(key, sealed).map_err(|error| Some(reason_of(error)))?;
+    let header = &sealed.header;
+    let fact = AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, opened.payload)
+        .map_err(|error| match error {
+            ReadError::UnknownAggregate => Some("event.unknown-aggregate"),
+            ReadError::Malformed => Some("event.malformed"),
+        })?;
+    Ok(Event {
+        partition: sealed.partition,
+        position: sealed.position,
+        subject: header.subject,
+        aggregate_type: header.aggregate_type.clone(),
+        aggregate_id: header.aggregate_id,
+        sequence: header.sequence,
+        recorded_at: header.recorded_at,
+        actor: opened.metadata.actor,
+        fact,
+        key: key.clone(),
+    })
+}
+
+fn reason_of(error: EnvelopeError) -> &'static str {
+    match error {
+        EnvelopeError::Malformed => "envelope.malformed",
+        EnvelopeError::OtherKey => "envelope.other-key",
+        EnvelopeError::Broken => "envelope.broken",
+        EnvelopeError::Content => "envelope.content",
+    }
+}

@@ -1,0 +1,160 @@
+//! The projector as a service: settings, keys, consumers, health.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nexus_event_store::{Keyring, LogReader, MasterKey};
+use nexus_web::server::{self, GRACE_DEFAULT, Readiness};
+use nexus_web::telemetry::TelemetryArgs;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::backoff::Backoff;
+use super::config::{EngineConfig, GroupProtocol, Limits};
+use super::supervisor::Engine;
+use crate::read_model::ReadModel;
+
+/// Connections to each of the databases that are only read now and then.
+const SIDE_POOL: u32 = 2;
+/// What waits for a connection longer is tried again, so that a signal is heard in between.
+const SIDE_ACQUIRE_MAX: Duration = Duration::from_secs(3);
+
+/// Keeps read models level with the log.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "projector", version)]
+pub struct ProjectorConfig {
+    /// Where health and metrics are served.
+    #[arg(long, env = "NEXUS_LISTEN")]
+    pub listen: SocketAddr,
+    /// The read database.
+    #[arg(long, env = "NEXUS_READ_URL", hide_env_values = true)]
+    pub read_url: String,
+    /// The log database, from which gaps are filled.
+    #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
+    pub log_url: String,
+    /// The key database.
+    #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
+    pub keys_url: String,
+    /// The file with the master key.
+    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
+    pub master_key_file: PathBuf,
+    /// Kafka's bootstrap servers.
+    #[arg(long, env = "NEXUS_KAFKA")]
+    pub kafka: String,
+    /// The topic that events are read from.
+    #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
+    pub topic: String,
+    /// The read models to keep; all if none is named.
+    #[arg(long = "read-model", env = "NEXUS_READ_MODELS", value_delimiter = ',', num_args = 1..)]
+    pub read_models: Vec<String>,
+    /// Goes before the names of the consumer groups.
+    #[arg(long, env = "NEXUS_GROUP_PREFIX", default_value = "")]
+    pub group_prefix: String,
+    /// How consumers agree on who reads which partition.
+    #[arg(long, env = "NEXUS_GROUP_PROTOCOL", value_enum, default_value = "classic")]
+    pub group_protocol: GroupProtocol,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// A projector that is configured and not yet running.
+pub struct Projector {
+    config: ProjectorConfig,
+    models: Vec<Arc<dyn ReadModel>>,
+    keys: PgPool,
+    log: PgPool,
+    read: PgConnectOptions,
+}
+
+impl Projector {
+    /// Checks the settings. Neither databases nor broker need to be there yet.
+    pub fn try_new(config: ProjectorConfig) -> anyhow::Result<Self> {
+        let models = chosen(&config.read_models, crate::registry::read_models())?;
+        // Read again when it is used; a file that can't be read should be said at once.
+        drop(MasterKey::from_file(&config.master_key_file)?);
+        let keys = side_pool(&config.keys_url).context("the URL of the key database")?;
+        let log = side_pool(&config.log_url).context("the URL of the log database")?;
+        let read = config.read_url.parse().context("the URL of the read database")?;
+        Ok(Self { config, models, keys, log, read })
+    }
+
+    /// Runs until told to stop: current batches finish and the groups are left at once.
+    pub async fn run_until_stopped(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        let running = Arc::new(AtomicBool::new(false));
+        let routes = server::operational_routes(self.readiness(&running, &stop));
+        let serving = tokio::spawn(server::serve(listener, routes, stop.clone(), GRACE_DEFAULT));
+        if let Some(keyring) = self.keyring(&stop).await {
+            let engine = Engine::start(&self.engine_config(keyring), self.models);
+            running.store(true, Ordering::Relaxed);
+            stop.cancelled().await;
+            engine.stop().await;
+        }
+        serving.await??;
+        Ok(())
+    }
+
+    /// Opens the keyring, as soon as the key store lets it.
+    async fn keyring(&self, stop: &CancellationToken) -> Option<Keyring> {
+        let mut backoff = Backoff::new(&Limits::default());
+        loop {
+            let opened = match MasterKey::from_file(&self.config.master_key_file) {
+                Ok(master) => Keyring::connect(self.keys.clone(), master).await,
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(keyring) => return Some(keyring),
+                Err(error) => tracing::warn!(%error, "the key store can't be opened yet"),
+            }
+            if !backoff.wait(stop).await {
+                return None;
+            }
+        }
+    }
+
+    fn engine_config(&self, keyring: Keyring) -> EngineConfig {
+        EngineConfig {
+            kafka: self.config.kafka.clone(),
+            topic: self.config.topic.clone(),
+            group_prefix: self.config.group_prefix.clone(),
+            group_protocol: self.config.group_protocol,
+            read_database: self.read.clone(),
+            log: LogReader::new(self.log.clone()),
+            keyring,
+            owner: Uuid::new_v4().to_string(),
+            limits: Limits::default(),
+        }
+    }
+
+    fn readiness(&self, running: &Arc<AtomicBool>, stop: &CancellationToken) -> Readiness {
+        let running = running.clone();
+        let read = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.read.clone());
+        Readiness::new()
+            .check("consumers", move || std::future::ready(running.load(Ordering::Relaxed)))
+            .check("read_database", move || {
+                let read = read.clone();
+                async move { sqlx::query("select 1").execute(&read).await.is_ok() }
+            })
+            .until(stop.clone())
+    }
+}
+
+fn side_pool(url: &str) -> Result<PgPool, sqlx::Error> {
+    let options = url.parse::<PgConnectOptions>()?.application_name("projector");
+    let pool = PgPoolOptions::new().max_connections(SIDE_POOL).acquire_timeout(SIDE_ACQUIRE_MAX);
+    Ok(pool.connect_lazy_with(options))
+}
+
+/// The read models of these names; an unknown name is an error, so that a misspelt one is not silently left behind.
+fn chosen(names: &[String], all: Vec<Arc<dyn ReadModel>>) -> anyhow::Result<Vec<Arc<dyn ReadModel>>> {
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|model| model.name() == name.as_str())) {
+        bail!("there is no read model {unknown:?}");
+    }
+    Ok(all.into_iter().filter(|model| names.is_empty() || names.iter().any(|name| name == model.name())).collect())
+}

@@ -1,0 +1,220 @@
+//! How far the read models are, for the query door: lag, and waiting until a write has been seen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgListener;
+use sqlx::{FromRow, PgPool};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::notify::CHANNEL;
+
+/// How often the checkpoints are read while somebody waits and no notification comes.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long after a failure the next try.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Where a partition of a read model's active version stands.
+#[derive(Clone, Debug, PartialEq, FromRow, serde::Serialize)]
+pub struct Lag {
+    pub read_model: String,
+    pub version: i32,
+    pub partition: i32,
+    /// The last position applied.
+    pub position: i64,
+    /// The newest position that any consumer has seen in Kafka.
+    pub head: i64,
+    /// Events between the two.
+    pub lag: i64,
+    pub parked: i64,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// The lag of every read model and partition. The head is what the busiest consumer knows, so a read model whose own
+/// consumer is down shows its lag as long as another one runs.
+pub async fn lag(pool: &PgPool) -> Result<Vec<Lag>, sqlx::Error> {
+    sqlx::query_as(
+        "with known as (
+             select partition, max(position) as head from
+                 (select partition, position from projection.checkpoints
+                  union all select partition, position from projection.heads) as seen
+             group by partition)
+         select read_model, version, partition, position, head, head - position as lag, parked, updated_at
+         from projection.checkpoints join known using (partition) join projection.versions using (read_model)
+         where version = active_version order by read_model, partition",
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Remembers the newest positions seen in Kafka. A failure costs a lag figure and nothing else.
+pub(crate) async fn note_heads(pool: &PgPool, heads: &[(i32, i64)]) {
+    let (partitions, positions): (Vec<i32>, Vec<i64>) = heads.iter().copied().unzip();
+    let noted = sqlx::query(
+        "insert into projection.heads as known (partition, position)
+         select * from unnest($1::integer[], $2::bigint[]) order by 1
+         on conflict (partition) do update set position = excluded.position, seen_at = now()
+         where known.position < excluded.position",
+    )
+    .bind(partitions)
+    .bind(positions)
+    .execute(pool)
+    .await;
+    if noted.is_err() {
+        tracing::debug!("heads were not noted");
+    }
+}
+
+/// Lets thousands wait for positions with one connection: one listener reads the checkpoints, each waiter is woken when
+/// its own position is reached. Cheap to clone.
+#[derive(Clone)]
+pub struct Watcher(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    /// Somebody began to wait.
+    wanted: Notify,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct State {
+    positions: HashMap<Place, i64>,
+    waiting: HashMap<Place, BTreeMap<i64, Vec<oneshot::Sender<()>>>>,
+}
+
+/// A partition of a read model's active version.
+type Place = (String, i32);
+
+impl Watcher {
+    /// Starts watching.
+    pub fn start(pool: PgPool) -> Self {
+        let inner = Arc::new(Inner { state: Mutex::default(), wanted: Notify::new(), task: Mutex::new(None) });
+        let watched = Arc::downgrade(&inner);
+        let task = tokio::spawn(async move {
+            let mut listener = None;
+            while let Some(inner) = watched.upgrade() {
+                inner.turn(&pool, &mut listener).await;
+            }
+        });
+        *inner.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        Self(inner)
+    }
+
+    /// Waits until a read model has applied these positions; false if that did not happen in time.
+    pub async fn wait_for(&self, read_model: &str, positions: &[(i32, i64)], within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        for (partition, position) in positions {
+            let Some(reached) = self.0.register((read_model.to_owned(), *partition), *position) else { continue };
+            self.0.wanted.notify_one();
+            if !matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing if the position is known to be reached.
+    fn register(&self, place: Place, position: i64) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state();
+        if state.positions.get(&place).is_some_and(|reached| *reached >= position) {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.waiting.entry(place).or_default().entry(position).or_default().push(sender);
+        Some(receiver)
+    }
+
+    /// Reads the checkpoints once, when there is a reason to.
+    async fn turn(&self, pool: &PgPool, listener: &mut Option<PgListener>) {
+        if !self.state().has_waiting() {
+            self.wanted.notified().await;
+        }
+        match read(pool).await {
+            Ok(positions) => self.state().reached(positions),
+            Err(_) => {
+                tracing::warn!("the checkpoints can't be read");
+                return tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        }
+        if self.state().has_waiting() {
+            moved(pool, listener).await;
+        }
+    }
+}
+
+impl State {
+    /// Whether anybody still waits; those who gave up are forgotten.
+    fn has_waiting(&mut self) -> bool {
+        self.waiting.retain(|_, by_position| {
+            by_position.retain(|_, waiters| {
+                waiters.retain(|waiter| !waiter.is_closed());
+                !waiters.is_empty()
+            });
+            !by_position.is_empty()
+        });
+        !self.waiting.is_empty()
+    }
+
+    fn reached(&mut self, positions: HashMap<Place, i64>) {
+        for (place, by_position) in &mut self.waiting {
+            let reached = positions.get(place).copied().unwrap_or(0);
+            let later = by_position.split_off(&(reached + 1));
+            for waiter in std::mem::replace(by_position, later).into_values().flatten() {
+                if waiter.send(()).is_err() {
+                    tracing::trace!("a waiter gave up before its position was reached");
+                }
+            }
+        }
+        self.positions = positions;
+    }
+}
+
+async fn read(pool: &PgPool) -> Result<HashMap<Place, i64>, sqlx::Error> {
+    let rows: Vec<(String, i32, i64)> = sqlx::query_as(
+        "select read_model, partition, position from projection.checkpoints
+         join projection.versions using (read_model) where version = active_version",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(read_model, partition, position)| ((read_model, partition), position)).collect())
+}
+
+/// Waits for a notification, or a little while.
+async fn moved(pool: &PgPool, listener: &mut Option<PgListener>) {
+    if listener.is_none() {
+        *listener = listen(pool).await.ok();
+    }
+    let pause = tokio::time::sleep(POLL_INTERVAL);
+    match listener {
+        None => pause.await,
+        Some(connected) => tokio::select! {
+            () = pause => {}
+            received = connected.recv() => if received.is_err() { *listener = None },
+        },
+    }
+}
+
+async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}

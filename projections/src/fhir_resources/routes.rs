@@ -1,0 +1,97 @@
+//! `GET /fhir/{type}/{id}`.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat, Utc};
+use nexus_auth::policy::{Action, ResourceContext};
+use nexus_domain::fhir::{Resource, is_directory_type, is_resource_type};
+use nexus_web::extract::{Path, Query, require_accept};
+use nexus_web::pipeline::{Authenticated, authorize};
+use nexus_web::problem::{Problem, ProblemBody};
+use serde_json::{Map, Value};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::{NAME, query};
+use crate::query_api::{After, PositionOnly, QueryApi};
+
+const FHIR_JSON: &str = "application/fhir+json";
+
+/// The routes of this read model.
+pub fn router() -> OpenApiRouter<QueryApi> {
+    OpenApiRouter::new().routes(routes!(read_resource))
+}
+
+/// Read a FHIR resource as it was sent.
+///
+/// The body is the JSON that came in, order and digits included; only references that named no resource are resolved,
+/// and `meta.versionId` and `meta.lastUpdated` are added. What was entered in error says so and stays readable.
+#[utoipa::path(
+    get,
+    path = "/fhir/{type}/{id}",
+    tag = "FHIR",
+    params(
+        ("type" = String, Path, description = "The resource type", example = "Observation"),
+        ("id" = Uuid, Path, description = "The resource's id"),
+        After, PositionOnly,
+    ),
+    responses(
+        (status = 200, description = "The resource", content_type = "application/fhir+json", body = Object,
+         headers(("ETag" = String, description = "The version"), ("Last-Modified" = String))),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+async fn read_resource(
+    State(api): State<QueryApi>,
+    Authenticated(caller): Authenticated,
+    Path((resource_type, id)): Path<(String, Uuid)>,
+    Query(params): Query<PositionOnly>,
+    headers: HeaderMap,
+    after: After,
+) -> Result<Response, Problem> {
+    require_accept(&headers, &[FHIR_JSON, "application/json"], FHIR_JSON)?;
+    if !is_resource_type(&resource_type) {
+        return Err(Problem::not_found());
+    }
+    let action = if is_directory_type(&resource_type) { Action::ReadDirectory } else { Action::ReadFhir };
+    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
+    let found = query::find(&api, &resource_type, id).await?;
+    // Whose it is comes from the row; a caller who may not know gets the same answer as for what is not there.
+    let context = found.as_ref().map_or(ResourceContext::none(), |found| ResourceContext::of_subject(found.subject));
+    authorize(&caller, action, &context)?;
+    let found = found.ok_or_else(Problem::not_found)?;
+    let (sequence, recorded_at) = (found.sequence, found.recorded_at);
+    let resource = query::open(&api, &resource_type, id, found).await?.ok_or_else(Problem::not_found)?;
+    answer(resource, sequence, recorded_at)
+}
+
+fn answer(resource: Resource, sequence: i64, recorded_at: DateTime<Utc>) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(&with_meta(resource, sequence, recorded_at));
+    let body = body.map_err(|error| Problem::from_error(&error))?;
+    let mut response = ([(header::CONTENT_TYPE, FHIR_JSON)], body).into_response();
+    let mut set = |name, text: String| {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set(header::ETAG, format!("W/\"{sequence}\""));
+    set(header::LAST_MODIFIED, recorded_at.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+    Ok(response)
+}
+
+/// Adds what is ours to say; everything else stays where and as it was.
+fn with_meta(mut resource: Resource, sequence: i64, recorded_at: DateTime<Utc>) -> Resource {
+    let members = resource.members_mut();
+    if !members.get("meta").is_some_and(Value::is_object) {
+        let place = members.keys().take(2).filter(|name| matches!(name.as_str(), "resourceType" | "id")).count();
+        members.shift_insert(place, "meta".to_owned(), Value::Object(Map::new()));
+    }
+    if let Some(Value::Object(meta)) = members.get_mut("meta") {
+        meta.insert("versionId".to_owned(), sequence.to_string().into());
+        let updated = recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        meta.insert("lastUpdated".to_owned(), updated.into());
+    }
+    resource
+}

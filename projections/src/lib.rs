@@ -1,0 +1,26 @@
+//! Events in, read models and queries out.
+//!
+//! [`engine`] carries events from Kafka into the read database exactly once; it knows no read model. Each read model is
+//! a folder with its schema, its fold, its queries and its routes; it knows neither the engine nor the others.
+//! [`registry`] names them all.
+
+pub mod engine;
+pub mod read_model;
+pub mod registry;
+
+pub mod appointments;
+pub mod fhir_resources;
+pub mod patient_chart;
+pub mod patient_directory;
+pub mod population;
+pub mod timeline;
+pub mod vital_signs;
+pub mod ward_census;
+
+pub mod query_api;
+
+mod people;
+mod rows;
+
+pub use read_model::{ApplyError, Event, ReadModel, schema_of};
+pub use registry::read_models;

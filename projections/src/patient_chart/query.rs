@@ -1,0 +1,140 @@
+//! Sections of a chart, a page of each.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use nexus_web::problem::Problem;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{NAME, Section, context};
+use crate::query_api::{QueryApi, Sealed, database_problem};
+
+/// An entry of the chart.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChartEntry {
+    pub resource_type: String,
+    pub id: Uuid,
+    #[schema(example = "active")]
+    pub status: Option<String>,
+    #[schema(example = "http://snomed.info/sct")]
+    pub system: Option<String>,
+    #[schema(example = "44054006")]
+    pub code: Option<String>,
+    #[schema(example = "Diabetes mellitus type 2")]
+    pub display: Option<String>,
+    /// The clinical time, or when it was recorded if there is none.
+    pub start: DateTime<Utc>,
+    pub end: Option<DateTime<Utc>>,
+    /// The version of the resource.
+    pub sequence: i64,
+    /// What else the section shows, as FHIR elements.
+    #[schema(value_type = Object)]
+    pub details: Map<String, Value>,
+}
+
+/// Where a page of a section ended.
+pub(super) type Key = (i16, DateTime<Utc>, Uuid);
+
+/// A row, still sealed.
+#[derive(FromRow)]
+pub(super) struct Row {
+    section: String,
+    resource_type: String,
+    id: Uuid,
+    status: Option<String>,
+    standing: i16,
+    system: Option<String>,
+    code: Option<String>,
+    started_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+    sequence: i64,
+    sealed: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Private {
+    display: Option<String>,
+    details: Map<String, Value>,
+}
+
+const OF_SECTIONS: &str = "
+    select asked.section, resource_type, id, status, standing, system, code, started_at, ended_at, sequence, sealed
+    from unnest($2::text[]) as asked (section)
+    cross join lateral (
+        select * from entries
+        where patient = $1 and section = asked.section and standing < 2
+            and ($4::smallint is null or standing > $4
+                or (standing = $4 and (started_at < $5 or (started_at = $5 and id > $6))))
+        order by standing, started_at desc, id
+        limit $3
+    ) as entry";
+
+pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Problem> {
+    sqlx::query_scalar("select exists (select from patients where patient = $1)")
+        .bind(patient)
+        .fetch_one(api.pool(NAME))
+        .await
+        .map_err(database_problem)
+}
+
+/// The rows of these sections after `key`, one more than the limit of each.
+pub(super) async fn rows(
+    api: &QueryApi,
+    patient: Uuid,
+    sections: &[Section],
+    limit: i64,
+    key: Option<Key>,
+) -> Result<BTreeMap<String, Vec<Row>>, Problem> {
+    let names: Vec<_> = sections.iter().map(|section| section.as_str()).collect();
+    let rows: Vec<Row> = sqlx::query_as(OF_SECTIONS)
+        .bind(patient)
+        .bind(names)
+        .bind(limit + 1)
+        .bind(key.map(|(standing, _, _)| standing))
+        .bind(key.map(|(_, started_at, _)| started_at))
+        .bind(key.map(|(_, _, id)| id))
+        .fetch_all(api.pool(NAME))
+        .await
+        .map_err(database_problem)?;
+    let mut by_section: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for row in rows {
+        by_section.entry(row.section.clone()).or_default().push(row);
+    }
+    Ok(by_section)
+}
+
+impl Row {
+    pub(super) fn key(&self) -> Key {
+        (self.standing, self.started_at, self.id)
+    }
+
+    fn sealed(&self, patient: Uuid) -> Sealed {
+        let context = context(&self.resource_type, self.id);
+        Sealed { subject: patient, context, bytes: self.sealed.clone() }
+    }
+
+    fn entry(self, private: Private) -> ChartEntry {
+        ChartEntry {
+            resource_type: self.resource_type,
+            id: self.id,
+            status: self.status,
+            system: self.system,
+            code: self.code,
+            display: private.display,
+            start: self.started_at,
+            end: self.ended_at,
+            sequence: self.sequence,
+            details: private.details,
+        }
+    }
+}
+
+/// Opens rows in one go.
+pub(super) async fn open(api: &QueryApi, patient: Uuid, rows: Vec<Row>) -> Result<Vec<ChartEntry>, Problem> {
+    let private: Vec<Option<Private>> = api.open(rows.iter().map(|row| row.sealed(patient)).collect()).await?;
+    Ok(rows.into_iter().zip(private).filter_map(|(row, private)| Some(row.entry(private?))).collect())
+}

@@ -1,0 +1,120 @@
+//! Candidates by their hashes, and one patient by id.
+
+use nexus_domain::fhir::Resource;
+use nexus_web::problem::Problem;
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use super::blind::{self, Kind};
+use super::rank::{self, Match};
+use super::summary::PatientDetail;
+use super::{NAME, context, names};
+use crate::query_api::{QueryApi, Sealed, database_problem};
+
+/// Words of a name that a search looks at.
+pub(super) const WORDS_MAX: usize = 6;
+/// Candidates that fit to the letter, and candidates that nearly fit: so many are opened and compared.
+const EXACT_MAX: i64 = 300;
+const NEAR_MAX: i64 = 300;
+
+/// What is asked for. All of it must fit.
+#[derive(Default)]
+pub(super) struct Search {
+    /// With or without a system.
+    pub mrn: Option<(Option<String>, String)>,
+    /// System and value.
+    pub identifier: Option<(String, String)>,
+    pub birth_date: Option<String>,
+    /// Words of the name, folded.
+    pub words: Vec<String>,
+}
+
+impl Search {
+    /// The hashes that must all be there, apart from names.
+    fn given_keys(&self, api: &QueryApi) -> Vec<i64> {
+        let key = |kind, value: &str| blind::key(api.keyring(), kind, value);
+        let mrn = self.mrn.iter().map(|mrn| match mrn {
+            (Some(system), value) => key(Kind::Mrn, &format!("{system}|{value}")),
+            (None, value) => key(Kind::MrnValue, value),
+        });
+        let identifier = self.identifier.iter();
+        let identifier = identifier.map(|(system, value)| key(Kind::Identifier, &format!("{system}|{value}")));
+        let birth_date = self.birth_date.iter().map(|date| key(Kind::BirthDate, date));
+        mrn.chain(identifier).chain(birth_date).collect()
+    }
+
+    /// Whether an opened patient really is what was asked for, and how well: two values may share a hash.
+    fn score(&self, patient: &Resource) -> Option<f64> {
+        let identifiers = || patient.items("identifier").iter();
+        let is = |(system, value): (&str, &str), asked_system: Option<&str>, asked: &str| {
+            value == asked && asked_system.is_none_or(|asked| asked == system)
+        };
+        let mrn = self.mrn.as_ref().is_none_or(|(system, value)| {
+            let mut numbers = identifiers().filter(|identifier| blind::is_mrn(identifier));
+            numbers.any(|number| blind::identifier_parts(number).is_some_and(|it| is(it, system.as_deref(), value)))
+        });
+        let identifier = self.identifier.as_ref().is_none_or(|(system, value)| {
+            identifiers().any(|it| blind::identifier_parts(it).is_some_and(|it| is(it, Some(system), value)))
+        });
+        let born = self.birth_date.as_deref().is_none_or(|date| patient.text("birthDate") == Some(date));
+        if !(mrn && identifier && born) {
+            return None;
+        }
+        if self.words.is_empty() { Some(1.0) } else { rank::score(&self.words, patient) }
+    }
+}
+
+/// Everybody who fits, best first, within the bounds on candidates.
+pub(super) async fn search(api: &QueryApi, search: &Search) -> Result<Vec<Match>, Problem> {
+    let rows = candidates(api, search).await.map_err(database_problem)?;
+    let ids: Vec<_> = rows.iter().map(|(patient, _)| *patient).collect();
+    let sealed = rows.into_iter().map(|(patient, bytes)| Sealed { subject: patient, context: context(patient), bytes });
+    let opened: Vec<Option<Resource>> = api.open(sealed.collect()).await?;
+    let scored = ids.into_iter().zip(opened).filter_map(|(id, patient)| {
+        let patient = patient?;
+        search.score(&patient).map(|score| Match { id, patient, score })
+    });
+    let mut matches: Vec<_> = scored.collect();
+    matches.sort_unstable_by(rank::order);
+    Ok(matches)
+}
+
+/// Two bounded looks into the index: names to the letter, and names nearly so. The first keeps a common near miss from
+/// crowding out the name itself.
+async fn candidates(api: &QueryApi, search: &Search) -> Result<Vec<(Uuid, Vec<u8>)>, sqlx::Error> {
+    let given = search.given_keys(api);
+    let words = search.words.iter();
+    let exact: Vec<i64> = words.map(|word| blind::key(api.keyring(), Kind::Name, word)).chain(given.clone()).collect();
+    let mut sql = QueryBuilder::new("with exact as materialized (select patient from patients where not withdrawn");
+    sql.push(" and keys @> ").push_bind(exact).push("), near as materialized (select patient from patients where ");
+    sql.push(if search.words.is_empty() { "false" } else { "not withdrawn" });
+    if !given.is_empty() {
+        sql.push(" and keys @> ").push_bind(given);
+    }
+    for word in &search.words {
+        sql.push(" and keys && ").push_bind(blind::near_keys(api.keyring(), word));
+    }
+    sql.push("), found as ((select patient from exact order by patient limit ").push_bind(EXACT_MAX);
+    sql.push(") union (select patient from near order by patient limit ").push_bind(NEAR_MAX);
+    sql.push(")) select patient, sealed from patients join found using (patient)");
+    QueryBuilder::<Postgres>::build_query_as(&mut sql).fetch_all(api.pool(NAME)).await
+}
+
+/// What the directory knows of one patient.
+pub(super) async fn find(api: &QueryApi, patient: Uuid) -> Result<Option<PatientDetail>, Problem> {
+    let row: Option<(i64, bool, Vec<u8>)> =
+        sqlx::query_as("select sequence, withdrawn, sealed from patients where patient = $1")
+            .bind(patient)
+            .fetch_optional(api.pool(NAME))
+            .await
+            .map_err(database_problem)?;
+    let Some((sequence, withdrawn, bytes)) = row else { return Ok(None) };
+    let sealed = Sealed { subject: patient, context: context(patient), bytes };
+    let opened: Option<Resource> = api.open(vec![sealed]).await?.pop().flatten();
+    Ok(opened.map(|resource| PatientDetail::of(patient, sequence, withdrawn, &resource)))
+}
+
+/// The words of a name that a search goes by.
+pub(super) fn search_words(name: &str) -> Vec<String> {
+    names::words(name)
+}

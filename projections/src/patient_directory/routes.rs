@@ -1,0 +1,162 @@
+//! `GET /v1/patients` and `GET /v1/patients/{id}`.
+
+use axum::Json;
+use axum::extract::State;
+use nexus_auth::policy::{Action, Decision, ResourceContext, decide};
+use nexus_domain::fhir::{FhirDateTime, Precision};
+use nexus_web::extract::{Path, Query};
+use nexus_web::pipeline::{Authenticated, authorize};
+use nexus_web::problem::{Problem, ProblemBody};
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::NAME;
+use super::query::{self, Search, WORDS_MAX};
+use super::summary::{PatientDetail, PatientSummary};
+use crate::query_api::page::{self, Page};
+use crate::query_api::{After, PositionOnly, QueryApi};
+
+const NAME_BYTES_MAX: usize = 200;
+
+/// The routes of this read model.
+pub fn router() -> OpenApiRouter<QueryApi> {
+    OpenApiRouter::new().routes(routes!(search_patients)).routes(routes!(read_patient))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SearchParams {
+    /// A medical record number, with its system before a bar (`system|number`) or alone.
+    #[param(example = "http://hospital.smarthealthit.org|057aa36e-b892-9964-75b9-ffb46b097e34")]
+    mrn: Option<String>,
+    /// Any identifier with its system: `system|value`.
+    identifier: Option<String>,
+    /// A name or several, in any order; each may hold one typo or be spelled as it sounds.
+    #[param(example = "Cormier")]
+    name: Option<String>,
+    /// The day of birth.
+    #[param(example = "1959-07-30")]
+    birth_date: Option<String>,
+    /// Items of a page, from 1 to 500; 50 unless told.
+    limit: Option<u32>,
+    /// Where a page before this one ended.
+    cursor: Option<String>,
+    /// A position token: answer only once this write has been seen.
+    position: Option<String>,
+}
+
+/// Find patients by number, name or birth date.
+///
+/// What is given must all fit. Names forgive one typo each and other spellings of the same sound; the best fit is first.
+#[utoipa::path(
+    get,
+    path = "/v1/patients",
+    tag = "Patients",
+    params(SearchParams, After),
+    responses(
+        (status = 200, description = "Those who fit, best first", body = Page<PatientSummary>),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+async fn search_patients(
+    State(api): State<QueryApi>,
+    Authenticated(caller): Authenticated,
+    Query(params): Query<SearchParams>,
+    after: After,
+) -> Result<Json<Page<PatientSummary>>, Problem> {
+    authorize(&caller, Action::SearchPatients, &ResourceContext::none())?;
+    let limit = page::limit(params.limit)?;
+    let search = read_search(&params)?;
+    let last: Option<(u64, Uuid)> = api.cursor_key(SCOPE, params.cursor.as_deref())?;
+    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
+    let mut matches = query::search(&api, &search).await?;
+    if let Some((score, id)) = last {
+        let score = f64::from_bits(score);
+        matches.retain(|it| score.total_cmp(&it.score).then(it.id.cmp(&id)).is_gt());
+    }
+    let more = page::cut(&mut matches, limit);
+    let next = matches.last().filter(|_| more).map(|last| api.cursor(SCOPE, &(last.score.to_bits(), last.id)));
+    let items = matches.iter().map(|it| PatientSummary::of(it.id, &it.patient, Some(it.score))).collect();
+    Ok(Json(Page { items, next }))
+}
+
+const SCOPE: &str = "patients";
+
+/// Read what the directory knows of a patient.
+#[utoipa::path(
+    get,
+    path = "/v1/patients/{id}",
+    tag = "Patients",
+    params(("id" = Uuid, Path, description = "The patient's id"), After, PositionOnly),
+    responses(
+        (status = 200, description = "The patient", body = PatientDetail),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+async fn read_patient(
+    State(api): State<QueryApi>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<Uuid>,
+    Query(params): Query<PositionOnly>,
+    after: After,
+) -> Result<Json<PatientDetail>, Problem> {
+    let context = ResourceContext::of_subject(id);
+    // Whoever may find the patient may see this, and so may whoever may open the chart.
+    if decide(&caller, Action::SearchPatients, &context) != Decision::Allow {
+        authorize(&caller, Action::ReadChart, &context)?;
+    }
+    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
+    query::find(&api, id).await?.map(Json).ok_or_else(Problem::not_found)
+}
+
+fn read_search(params: &SearchParams) -> Result<Search, Problem> {
+    let search = Search {
+        mrn: params.mrn.as_deref().map(read_mrn).transpose()?,
+        identifier: params.identifier.as_deref().map(read_identifier).transpose()?,
+        birth_date: params.birth_date.as_deref().map(read_birth_date).transpose()?,
+        words: params.name.as_deref().map_or(Ok(Vec::new()), read_name)?,
+    };
+    let nothing =
+        search.mrn.is_none() && search.identifier.is_none() && search.birth_date.is_none() && search.words.is_empty();
+    if nothing {
+        return Err(Problem::invalid_parameter("name", "Give at least one of mrn, identifier, name and birthDate."));
+    }
+    Ok(search)
+}
+
+fn read_mrn(text: &str) -> Result<(Option<String>, String), Problem> {
+    let (system, value) = match text.rsplit_once('|') {
+        Some((system, value)) => (Some(system.trim().to_owned()), value.trim()),
+        None => (None, text.trim()),
+    };
+    if value.is_empty() {
+        return Err(Problem::invalid_parameter("mrn", "A number, or system|number, is expected."));
+    }
+    Ok((system, value.to_owned()))
+}
+
+fn read_identifier(text: &str) -> Result<(String, String), Problem> {
+    match text.rsplit_once('|').map(|(system, value)| (system.trim(), value.trim())) {
+        Some((system, value)) if !value.is_empty() => Ok((system.to_owned(), value.to_owned())),
+        _ => Err(Problem::invalid_parameter("identifier", "system|value is expected.")),
+    }
+}
+
+fn read_birth_date(text: &str) -> Result<String, Problem> {
+    let date = FhirDateTime::parse(text).filter(|date| date.precision <= Precision::Day);
+    date.map(|_| text.to_owned()).ok_or_else(|| Problem::invalid_parameter("birthDate", "A date such as 1959-07-30."))
+}
+
+fn read_name(text: &str) -> Result<Vec<String>, Problem> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(Problem::invalid_parameter("name", format!("At most {NAME_BYTES_MAX} bytes.")));
+    }
+    let words = query::search_words(text);
+    match words.len() {
+        1..=WORDS_MAX => Ok(words),
+        _ => Err(Problem::invalid_parameter("name", format!("From 1 to {WORDS_MAX} names."))),
+    }
+}

@@ -1,0 +1,92 @@
+//! Events into rows: years and codes.
+
+use chrono::Datelike;
+use nexus_domain::AnyEvent;
+use nexus_domain::fhir::Resource;
+use nexus_domain::patient::PatientEvent;
+use nexus_event_store::Keyring;
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use super::pseudonym;
+use crate::read_model::{ApplyError, Event};
+use crate::rows;
+
+const UPSERT_MEMBERS: &str = "
+    insert into members as t (member, sequence, birth_year, death_year, gender, deceased, withdrawn)
+    select * from unnest($1::bytea[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::boolean[],
+        $7::boolean[])
+    on conflict (member) do update
+    set sequence = excluded.sequence, birth_year = excluded.birth_year, death_year = excluded.death_year,
+        gender = excluded.gender, deceased = excluded.deceased, withdrawn = excluded.withdrawn
+    where excluded.sequence > t.sequence";
+
+const UPSERT_CONDITIONS: &str = "
+    insert into member_conditions as t (condition, member, sequence, system, code, status, withdrawn)
+    select * from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+    on conflict (condition) do update
+    set member = excluded.member, sequence = excluded.sequence, system = excluded.system, code = excluded.code,
+        status = excluded.status, withdrawn = excluded.withdrawn
+    where excluded.sequence > t.sequence";
+
+pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+    apply_members(tx, events, keyring).await?;
+    apply_conditions(tx, events, keyring).await
+}
+
+async fn apply_members(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+    let patients = rows::latest(events, |event| matches!(event.fact, AnyEvent::Patient(_)));
+    if patients.is_empty() {
+        return Ok(());
+    }
+    let resources = || patients.iter().map(|event| event.fact.resource());
+    sqlx::query(UPSERT_MEMBERS)
+        .bind(patients.iter().map(|event| pseudonym(keyring, "member", event.subject)).collect::<Vec<_>>())
+        .bind(patients.iter().map(|event| event.sequence).collect::<Vec<_>>())
+        .bind(resources().map(|resource| year(resource.text("birthDate"))).collect::<Vec<_>>())
+        .bind(resources().map(|resource| year(resource.text("deceasedDateTime"))).collect::<Vec<_>>())
+        .bind(resources().map(|resource| resource.text("gender")).collect::<Vec<_>>())
+        .bind(resources().map(is_deceased).collect::<Vec<_>>())
+        .bind(patients.iter().map(|event| is_withdrawn(event)).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn apply_conditions(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+    let conditions = rows::latest(events, |event| matches!(event.fact, AnyEvent::Condition(_)));
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    let codes = || conditions.iter().map(|event| rows::concept_code(event.fact.resource().get("code")));
+    let statuses = || conditions.iter().map(|event| rows::status_of(event.fact.resource()));
+    // A condition in free text only has no code, and nothing to be counted by.
+    let withdrawn = statuses()
+        .zip(codes())
+        .map(|(status, code)| code.is_none() || matches!(status, Some("refuted" | rows::ENTERED_IN_ERROR)));
+    sqlx::query(UPSERT_CONDITIONS)
+        .bind(conditions.iter().map(|event| pseudonym(keyring, "condition", event.aggregate_id)).collect::<Vec<_>>())
+        .bind(conditions.iter().map(|event| pseudonym(keyring, "member", event.subject)).collect::<Vec<_>>())
+        .bind(conditions.iter().map(|event| event.sequence).collect::<Vec<_>>())
+        .bind(codes().map(|code| code.map_or("", |(system, _)| system)).collect::<Vec<_>>())
+        .bind(codes().map(|code| code.map_or("", |(_, code)| code)).collect::<Vec<_>>())
+        .bind(statuses().map(|status| status.unwrap_or("unknown")).collect::<Vec<_>>())
+        .bind(withdrawn.collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+fn year(text: Option<&str>) -> Option<i32> {
+    rows::moment(text).map(|moment| moment.year())
+}
+
+fn is_deceased(patient: &Resource) -> bool {
+    patient.get("deceasedDateTime").is_some() || patient.get("deceasedBoolean").and_then(Value::as_bool) == Some(true)
+}
+
+fn is_withdrawn(event: &Event) -> bool {
+    let replaced = |link: &Value| link.get("type").and_then(Value::as_str) == Some("replaced-by");
+    matches!(event.fact, AnyEvent::Patient(PatientEvent::EnteredInError { .. }))
+        || event.fact.resource().items("link").iter().any(replaced)
+}

@@ -1,0 +1,59 @@
+//! How many patients have which condition, and how old they are. There is no identity in it: members go by a keyed hash,
+//! and counts that are too small to hide in are not told.
+
+mod apply;
+mod query;
+mod routes;
+mod suppress;
+
+use async_trait::async_trait;
+use nexus_event_store::Keyring;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::read_model::{ApplyError, Event, ReadModel};
+
+pub use routes::router;
+
+/// The read model's name.
+pub const NAME: &str = "population";
+
+/// Patients to be counted.
+pub struct Population;
+
+#[async_trait]
+impl ReadModel for Population {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn schema_sql(&self) -> &'static str {
+        include_str!("schema.sql")
+    }
+
+    fn wants(&self, aggregate_type: &str) -> bool {
+        matches!(aggregate_type, "Patient" | "Condition")
+    }
+
+    async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+        apply::apply(tx, events, keyring).await
+    }
+
+    /// Members without a name are removed too: what was erased is not counted any more.
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<(), ApplyError> {
+        let member = pseudonym(keyring, "member", subject);
+        sqlx::query("delete from member_conditions where member = $1").bind(&member).execute(&mut *tx).await?;
+        sqlx::query("delete from members where member = $1").bind(&member).execute(tx).await?;
+        Ok(())
+    }
+}
+
+/// An id that leads back to nobody without the key: 128 bits of a keyed hash.
+fn pseudonym(keyring: &Keyring, kind: &str, id: Uuid) -> Vec<u8> {
+    const BYTES: usize = 16;
+    keyring.blind(&format!("population/{kind}"), &id.to_string())[..BYTES].to_vec()
+}

@@ -1,0 +1,60 @@
+//! Sealed rows on their way out.
+
+use std::collections::HashMap;
+
+use nexus_event_store::KeyError;
+use nexus_web::problem::Problem;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::QueryApi;
+
+/// The private part of a row, and what its seal is bound to.
+pub struct Sealed {
+    pub subject: Uuid,
+    pub context: String,
+    pub bytes: Vec<u8>,
+}
+
+impl QueryApi {
+    /// Opens the private parts of a page; keys that are not at hand come in one round trip. Nothing stands where the
+    /// subject was erased: for a reader, it was never there.
+    pub async fn open<T: DeserializeOwned>(&self, rows: Vec<Sealed>) -> Result<Vec<Option<T>>, Problem> {
+        let subjects: Vec<_> = rows.iter().map(|row| row.subject).collect();
+        let keys = self.keyring().keys(&subjects).await;
+        rows.iter().map(|row| self.open_one(row, &keys)).collect()
+    }
+
+    /// Whether the subject was erased: then nothing of it is served, whatever a read model may still hold.
+    pub async fn is_erased(&self, subject: Uuid) -> bool {
+        matches!(self.keyring().key(subject).await, Err(KeyError::Erased))
+    }
+
+    fn open_one<T: DeserializeOwned>(
+        &self,
+        row: &Sealed,
+        keys: &HashMap<Uuid, Result<nexus_event_store::SubjectKey, KeyError>>,
+    ) -> Result<Option<T>, Problem> {
+        let key = match keys.get(&row.subject).unwrap_or(&Err(KeyError::Unavailable)) {
+            Ok(key) => key,
+            Err(KeyError::Erased) => return Ok(None),
+            Err(error) => return Err(key_problem(*error)),
+        };
+        let opened = self.keyring().open_row(key, &row.context, &row.bytes);
+        let plain = opened.map_err(|error| Problem::from_error(&error))?;
+        // The error of serde may quote the row, so it is dropped.
+        serde_json::from_slice(&plain).map(Some).map_err(|_| unreadable())
+    }
+}
+
+fn key_problem(error: KeyError) -> Problem {
+    match error {
+        KeyError::Unavailable | KeyError::NotProvisioned => Problem::store_unavailable(),
+        KeyError::NeverHadOne | KeyError::Unreadable | KeyError::Erased => Problem::from_error(&error),
+    }
+}
+
+fn unreadable() -> Problem {
+    tracing::error!("an opened row has not the expected form");
+    Problem::internal()
+}

@@ -1,0 +1,101 @@
+//! The process behind the read door: pools, keyring, watcher, routes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use nexus_auth::{Verifier, VerifierConfig};
+use nexus_event_store::{Keyring, MasterKey};
+use nexus_web::pipeline::Pipeline;
+use nexus_web::server::{self, Readiness};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{QueryApi, QueryConfig, Settings, router};
+use crate::engine::Watcher;
+use crate::{read_models, schema_of};
+
+/// A request that gets no connection for so long is told that we are overloaded.
+const ACQUIRE_MAX: Duration = Duration::from_secs(3);
+/// Connections that nobody uses are closed: there is a pool per read model.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// No question takes longer than this.
+const STATEMENT_TIMEOUT: &str = "5s";
+const KEYS_CONNECTIONS: u32 = 4;
+/// One to read checkpoints, one to listen, one for lag.
+const WATCH_CONNECTIONS: u32 = 3;
+
+/// The read door, connected and not yet listening.
+pub struct QueryService {
+    api: QueryApi,
+    verifier: Verifier,
+    watch: PgPool,
+}
+
+impl QueryService {
+    /// Connects to everything that the configuration names.
+    pub async fn connect(config: &QueryConfig) -> anyhow::Result<Self> {
+        let master = MasterKey::from_file(&config.master_key_file)?;
+        let keys_url: PgConnectOptions = config.keys_url.parse().context("the key database's URL")?;
+        let keys = pool(KEYS_CONNECTIONS).connect_with(keys_url.application_name("query-api")).await;
+        let keyring = Keyring::connect(keys.context("the key database")?, master).await?;
+        let verifier = VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() };
+        let verifier = Verifier::connect(verifier).await?;
+        let read: PgConnectOptions = config.read_url.parse().context("the read database's URL")?;
+        Ok(Self::new(&read, config, keyring, verifier))
+    }
+
+    /// The same with a keyring and a verifier that exist already.
+    pub fn new(read: &PgConnectOptions, config: &QueryConfig, keyring: Keyring, verifier: Verifier) -> Self {
+        let settings = Settings { small_cell: config.small_cell };
+        let watch = pool(WATCH_CONNECTIONS).connect_lazy_with(reading(read, "projection"));
+        let pools = read_models().into_iter().map(|model| {
+            let schema = schema_of(model.as_ref());
+            (model.name(), pool(config.connections).connect_lazy_with(reading(read, &schema)))
+        });
+        let watcher = Watcher::start(watch.clone());
+        let api = QueryApi::new(HashMap::from_iter(pools), watch.clone(), keyring, watcher, settings);
+        Self { api, verifier, watch }
+    }
+
+    /// Everything that this door answers.
+    pub fn router(&self, shutdown: &CancellationToken) -> Router {
+        let (protected, open) = router(self.api.clone());
+        let operational = server::operational_routes(self.readiness(shutdown));
+        Pipeline::new(self.verifier.clone()).wrap(protected, open).merge(operational)
+    }
+
+    /// Serves until told to stop.
+    pub async fn run_until_stopped(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+        let router = self.router(&shutdown);
+        server::serve(listener, router, shutdown, server::GRACE_DEFAULT).await
+    }
+
+    fn readiness(&self, shutdown: &CancellationToken) -> Readiness {
+        let watch = self.watch.clone();
+        let verifier = self.verifier.clone();
+        Readiness::new()
+            .check("read_database", move || {
+                let watch = watch.clone();
+                async move { sqlx::query("select 1").execute(&watch).await.is_ok() }
+            })
+            .check("issuer_keys", move || std::future::ready(verifier.ready()))
+            .until(shutdown.clone())
+    }
+}
+
+fn pool(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_MAX).idle_timeout(IDLE_MAX)
+}
+
+/// Connections that see one schema and write nothing, whatever the role may do.
+fn reading(read: &PgConnectOptions, schema: &str) -> PgConnectOptions {
+    read.clone().application_name("query-api").options([
+        ("search_path", schema),
+        ("default_transaction_read_only", "on"),
+        ("statement_timeout", STATEMENT_TIMEOUT),
+    ])
+}

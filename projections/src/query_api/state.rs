@@ -1,0 +1,90 @@
+//! What every handler needs, handed to it as axum's state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nexus_event_store::Keyring;
+use nexus_web::problem::Problem;
+use sqlx::PgPool;
+
+use crate::engine::Watcher;
+
+/// The read door's state. Cheap to clone.
+#[derive(Clone)]
+pub struct QueryApi(Arc<Shared>);
+
+struct Shared {
+    /// By read model, each with its schema as search path.
+    pools: HashMap<&'static str, PgPool>,
+    /// Connections for checkpoints and lag.
+    watch: PgPool,
+    keyring: Keyring,
+    watcher: Watcher,
+    settings: Settings,
+}
+
+/// What may be set from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Counts of people below this are not told.
+    pub small_cell: i64,
+}
+
+impl QueryApi {
+    pub(super) fn new(
+        pools: HashMap<&'static str, PgPool>,
+        watch: PgPool,
+        keyring: Keyring,
+        watcher: Watcher,
+        settings: Settings,
+    ) -> Self {
+        Self(Arc::new(Shared { pools, watch, keyring, watcher, settings }))
+    }
+
+    /// The connections that see this read model's tables, and may only read.
+    pub fn pool(&self, read_model: &'static str) -> &PgPool {
+        self.0.pools.get(read_model).expect("there is a pool for each read model of the registry")
+    }
+
+    /// Opens what is sealed and hashes what is looked for.
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.keyring
+    }
+
+    pub(super) fn watch(&self) -> &PgPool {
+        &self.0.watch
+    }
+
+    pub(super) fn watcher(&self) -> &Watcher {
+        &self.0.watcher
+    }
+
+    /// Counts of people below this are not told.
+    pub fn small_cell(&self) -> i64 {
+        self.0.settings.small_cell
+    }
+}
+
+/// What the database's trouble means for the caller. Its messages may quote values, so only the code is logged.
+pub(crate) fn database_problem(error: sqlx::Error) -> Problem {
+    /// The statement timeout cancelled it.
+    const QUERY_CANCELED: &str = "57014";
+    match &error {
+        sqlx::Error::PoolTimedOut => Problem::overloaded(),
+        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => Problem::store_unavailable(),
+        sqlx::Error::Database(refusal) => {
+            let code = refusal.code().unwrap_or_default();
+            tracing::error!(db.code = %code, "the read database refused a statement");
+            match code.as_ref() {
+                QUERY_CANCELED => Problem::overloaded(),
+                // Connection trouble, and a server that is starting, stopping or full.
+                code if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) => Problem::store_unavailable(),
+                _ => Problem::internal(),
+            }
+        }
+        _ => {
+            tracing::error!("a row of the read database has not the expected form");
+            Problem::internal()
+        }
+    }
+}

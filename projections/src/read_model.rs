@@ -1,0 +1,71 @@
+//! What a read model has to say about itself; everything else is the engine's business.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use nexus_domain::AnyEvent;
+use nexus_event_store::{Keyring, SubjectKey};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// One event, opened and typed, as read models get it.
+#[derive(Clone)]
+pub struct Event {
+    pub partition: i32,
+    pub position: i64,
+    pub subject: Uuid,
+    pub aggregate_type: String,
+    pub aggregate_id: Uuid,
+    pub sequence: i64,
+    pub recorded_at: DateTime<Utc>,
+    pub actor: String,
+    pub fact: AnyEvent,
+    /// The key of the event's subject, for sealing what a row keeps of its identity.
+    pub key: SubjectKey,
+}
+
+/// Why a batch could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The database refused a statement or did not answer. The engine tells by the error whether the cause may pass.
+    #[error("the database refused a statement or did not answer")]
+    Database(#[from] sqlx::Error),
+    /// Sealing or opening a row failed.
+    #[error("a row can't be sealed or opened")]
+    Seal(#[from] nexus_event_store::Error),
+    /// An event that this read model has no answer to. The code is a stable word and never holds a value of the event.
+    #[error("the read model can't apply the event: {0}")]
+    Event(&'static str),
+}
+
+/// A fold of the log into tables of its own. It sees each event exactly once and in the order of its partition;
+/// partitions are applied concurrently, so a row must belong to one subject, or be safe under concurrent upserts.
+#[async_trait]
+pub trait ReadModel: Send + Sync + 'static {
+    /// The name in `snake_case`; part of the consumer group's and the schema's name.
+    fn name(&self) -> &'static str;
+
+    /// Rises whenever the rows would come out differently; a new version is built beside the old one.
+    fn version(&self) -> i32;
+
+    /// The tables, with unqualified names and `if not exists` nowhere needed: run once, in an empty schema.
+    fn schema_sql(&self) -> &'static str;
+
+    /// Whether events of this aggregate type matter. The others advance the checkpoint and are never opened.
+    fn wants(&self, aggregate_type: &str) -> bool;
+
+    /// Applies events of one partition, in order and set-based, inside the transaction that moves the checkpoint.
+    /// The search path is the read model's schema. It must not commit, and it must do nothing outside of `tx`.
+    async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError>;
+
+    /// Drops what is kept of a subject whose key was erased. Called in the same transaction, possibly repeatedly.
+    /// The keyring gives no key of theirs any more, but the blind hash that rows without an identity go by.
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<(), ApplyError> {
+        let _ = (tx, subject, keyring);
+        Ok(())
+    }
+}
+
+/// The schema that holds a version of a read model.
+pub fn schema_of(read_model: &dyn ReadModel) -> String {
+    format!("{}_v{}", read_model.name(), read_model.version())
+}

@@ -1,0 +1,86 @@
+//! What read models share when they turn a batch of events into rows.
+//!
+//! Every event carries the whole resource as it stands afterwards, so of several events about one thing in a batch only
+//! the last makes a row. Columns hold opaque ids, coded values, statuses, clinical times and numbers; whatever a person
+//! could be known by goes into one sealed column per row.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use nexus_domain::fhir::{self, FhirDateTime, Reference, Resource};
+use nexus_event_store::Keyring;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::read_model::Event;
+
+/// The status of whatever was entered in error, in every resource type that knows it.
+pub const ENTERED_IN_ERROR: &str = "entered-in-error";
+
+/// The last event of each aggregate, in the order of their ids, so that inserts meet the index in its own order.
+pub fn latest(events: &[Event], wanted: impl Fn(&Event) -> bool) -> Vec<&Event> {
+    let mut last = BTreeMap::new();
+    for event in events.iter().filter(|event| wanted(event)) {
+        last.insert((event.aggregate_id, event.aggregate_type.as_str()), event);
+    }
+    last.into_values().collect()
+}
+
+/// Seals a row's private part with the key of the event's subject. `context` names read model, table and row.
+pub fn seal(keyring: &Keyring, event: &Event, context: &str, private: &impl Serialize) -> Vec<u8> {
+    let plain = serde_json::to_vec(private).expect("structs of strings, numbers and JSON serialize");
+    keyring.seal_row(&event.key, context, &plain)
+}
+
+/// The status that matters to a reader: a refutation or an error outranks the clinical status.
+pub fn status_of(resource: &Resource) -> Option<&str> {
+    let verification = resource.text_at("/verificationStatus/coding/0/code");
+    verification
+        .filter(|code| matches!(*code, "refuted" | ENTERED_IN_ERROR))
+        .or_else(|| resource.text_at("/clinicalStatus/coding/0/code"))
+        .or_else(|| resource.text("status"))
+        .or(verification)
+}
+
+/// The text that a person reads for a `CodeableConcept` (or the first of several).
+pub fn concept_text(concept: Option<&Value>) -> Option<&str> {
+    let concept = first(concept?)?;
+    let text = concept.get("text").and_then(Value::as_str);
+    let display = || concept.pointer("/coding/0/display").and_then(Value::as_str);
+    // `Encounter.class` and its like are bare codings.
+    text.or_else(display).or_else(|| concept.get("display").and_then(Value::as_str))
+}
+
+/// System and code of a `CodeableConcept` or `Coding` (or of the first of several).
+pub fn concept_code(concept: Option<&Value>) -> Option<(&str, &str)> {
+    let concept = first(concept?)?;
+    let coding = concept.pointer("/coding/0").unwrap_or(concept);
+    let system = coding.get("system").and_then(Value::as_str).unwrap_or_default();
+    Some((system, coding.get("code").and_then(Value::as_str)?))
+}
+
+fn first(value: &Value) -> Option<&Value> {
+    match value {
+        Value::Array(items) => items.first(),
+        other => Some(other),
+    }
+}
+
+/// The id in a reference to a resource of this type, such as `Location/<uuid>`.
+pub fn referenced(reference: Option<&str>, resource_type: &str) -> Option<Uuid> {
+    match Reference::parse(reference?) {
+        Reference::Resource { resource_type: found, id } if found == resource_type => Some(id),
+        _ => None,
+    }
+}
+
+/// When it happened, or else when it was recorded.
+pub fn occurred_at(event: &Event) -> DateTime<Utc> {
+    fhir::clinical_time(event.fact.resource()).map_or(event.recorded_at, |time| time.earliest)
+}
+
+/// A FHIR date or time as a moment: the first that it can mean.
+pub fn moment(text: Option<&str>) -> Option<DateTime<Utc>> {
+    FhirDateTime::parse(text?).map(|time| time.earliest)
+}

@@ -1,0 +1,105 @@
+//! Events into rows: what each resource is about, and when it was.
+
+use std::collections::HashMap;
+
+use nexus_domain::fhir::Resource;
+use nexus_event_store::Keyring;
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::context;
+use crate::read_model::{ApplyError, Event};
+use crate::rows;
+
+/// A count of notes that is not known from this batch stays as it was.
+const UPSERT: &str = "
+    insert into entries as t (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system,
+        code, notes, sealed)
+    select id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system, code,
+        coalesce(notes, (select notes from entries as old where old.id = new.id
+            and old.resource_type = new.resource_type), 0), sealed
+    from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
+        $8::text[], $9::text[], $10::text[], $11::integer[], $12::bytea[])
+        as new (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system, code, notes,
+            sealed)
+    on conflict (id, resource_type) do update
+    set patient = excluded.patient, sequence = excluded.sequence, occurred_at = excluded.occurred_at,
+        recorded_at = excluded.recorded_at, event = excluded.event, status = excluded.status,
+        system = excluded.system, code = excluded.code, notes = excluded.notes, sealed = excluded.sealed
+    where excluded.sequence > t.sequence";
+
+/// The events that state the resource anew, and with it which rules it breaks.
+const STATING: &[&str] =
+    &["Registered", "Updated", "Started", "Recorded", "Amended", "Prescribed", "Booked", "Granted", "Filed"];
+
+pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+    let notes = notes_by_aggregate(events);
+    let events = rows::latest(events, |_| true);
+    let concepts = events.iter().map(|event| rows::concept_code(concept(event.fact.resource())));
+    let (systems, codes): (Vec<_>, Vec<_>) = concepts.map(Option::unzip).unzip();
+    sqlx::query(UPSERT)
+        .bind(events.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.fact.resource().resource_type()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.subject).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.sequence).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::occurred_at(event)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.recorded_at).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| name_of(event)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::status_of(event.fact.resource())).collect::<Vec<_>>())
+        .bind(systems)
+        .bind(codes)
+        .bind(events.iter().map(|event| notes.get(&place(event)).copied()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+type Place<'a> = (&'a str, Uuid);
+
+fn place(event: &Event) -> Place<'_> {
+    (&event.aggregate_type, event.aggregate_id)
+}
+
+/// The notes of the last event of each aggregate that states it anew.
+fn notes_by_aggregate(events: &[Event]) -> HashMap<Place<'_>, i32> {
+    let stating = events.iter().filter(|event| STATING.contains(&name_of(event).as_str()));
+    stating.map(|event| (place(event), i32::try_from(event.fact.notes().len()).unwrap_or(i32::MAX))).collect()
+}
+
+/// `Recorded` of `Observation.Recorded`: the resource type stands beside it.
+fn name_of(event: &Event) -> String {
+    let full = event.fact.event_type();
+    full.rsplit_once('.').map_or(full.clone(), |(_, name)| name.to_owned())
+}
+
+/// What a resource is about, in the order of how telling the elements are.
+fn concept(resource: &Resource) -> Option<&Value> {
+    const ELEMENTS: &[&str] = &[
+        "code",
+        "vaccineCode",
+        "medicationCodeableConcept",
+        "type",
+        "serviceType",
+        "appointmentType",
+        "category",
+        "scope",
+        "procedureCode",
+        "class",
+    ];
+    let named =
+        ELEMENTS.iter().filter_map(|name| resource.get(name)).find(|value| rows::concept_code(Some(value)).is_some());
+    // Imaging says what it is about in its series only.
+    named.or_else(|| resource.at("/series/0/modality"))
+}
+
+/// The line that a person reads.
+fn seal(event: &Event, keyring: &Keyring) -> Vec<u8> {
+    let resource = event.fact.resource();
+    let title = rows::concept_text(concept(resource))
+        .or_else(|| resource.text("title"))
+        .or_else(|| resource.text("description"))
+        .or_else(|| rows::concept_text(resource.get("code")));
+    rows::seal(keyring, event, &context(resource.resource_type(), event.aggregate_id), &title)
+}

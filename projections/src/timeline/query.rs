@@ -1,0 +1,138 @@
+//! A stretch of a timeline, in either direction.
+
+use chrono::{DateTime, Utc};
+use nexus_web::problem::Problem;
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{NAME, context};
+use crate::query_api::{QueryApi, Sealed, database_problem, page};
+
+/// One thing that happened.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TimelineEntry {
+    /// The clinical time, or when it was recorded if there is none.
+    pub occurred_at: DateTime<Utc>,
+    pub recorded_at: DateTime<Utc>,
+    pub resource_type: String,
+    pub id: Uuid,
+    /// The last event about it.
+    #[schema(example = "Recorded")]
+    pub event: String,
+    pub status: Option<String>,
+    pub system: Option<String>,
+    pub code: Option<String>,
+    /// What it is, in words.
+    pub title: Option<String>,
+    /// How many rules the recorded history breaks.
+    pub notes: i32,
+    /// The version of the resource.
+    pub sequence: i64,
+}
+
+/// Where an entry stands in the order.
+pub(super) type Key = (DateTime<Utc>, String, Uuid);
+
+/// Which way to read from a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Direction {
+    Older,
+    Newer,
+}
+
+/// A page in the order in which it was read, and whether there is more that way.
+pub(super) struct Stretch {
+    pub rows: Vec<Row>,
+    pub more: bool,
+}
+
+#[derive(FromRow)]
+pub(super) struct Row {
+    resource_type: String,
+    id: Uuid,
+    sequence: i64,
+    occurred_at: DateTime<Utc>,
+    recorded_at: DateTime<Utc>,
+    event: String,
+    status: Option<String>,
+    system: Option<String>,
+    code: Option<String>,
+    notes: i32,
+    sealed: Vec<u8>,
+}
+
+const OLDER: &str = "
+    select * from entries
+    where patient = $1 and ($2::timestamptz is null or (occurred_at, resource_type, id) < ($2, $3, $4))
+    order by occurred_at desc, resource_type desc, id desc limit $5";
+
+const NEWER: &str = "
+    select * from entries
+    where patient = $1 and ($2::timestamptz is null or (occurred_at, resource_type, id) > ($2, $3, $4))
+    order by occurred_at, resource_type, id limit $5";
+
+/// Reads from a key (or from the end of time) in a direction.
+pub(super) async fn stretch(
+    api: &QueryApi,
+    patient: Uuid,
+    direction: Direction,
+    key: Option<&Key>,
+    limit: i64,
+) -> Result<Stretch, Problem> {
+    let sql = if direction == Direction::Older { OLDER } else { NEWER };
+    let mut rows: Vec<Row> = sqlx::query_as(sql)
+        .bind(patient)
+        .bind(key.map(|(occurred_at, _, _)| *occurred_at))
+        .bind(key.map(|(_, resource_type, _)| resource_type))
+        .bind(key.map(|(_, _, id)| *id))
+        .bind(limit + 1)
+        .fetch_all(api.pool(NAME))
+        .await
+        .map_err(database_problem)?;
+    let more = page::cut(&mut rows, limit);
+    Ok(Stretch { rows, more })
+}
+
+/// Whether there is anything of this patient: who is registered has at least that in the timeline.
+pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Problem> {
+    sqlx::query_scalar("select exists (select from entries where patient = $1)")
+        .bind(patient)
+        .fetch_one(api.pool(NAME))
+        .await
+        .map_err(database_problem)
+}
+
+/// Opens a page.
+pub(super) async fn open(api: &QueryApi, patient: Uuid, rows: Vec<Row>) -> Result<Vec<TimelineEntry>, Problem> {
+    let sealed = rows.iter().map(|row| Sealed {
+        subject: patient,
+        context: context(&row.resource_type, row.id),
+        bytes: row.sealed.clone(),
+    });
+    let titles: Vec<Option<Option<String>>> = api.open(sealed.collect()).await?;
+    Ok(rows.into_iter().zip(titles).filter_map(|(row, title)| Some(row.entry(title?))).collect())
+}
+
+impl Row {
+    pub(super) fn key(&self) -> Key {
+        (self.occurred_at, self.resource_type.clone(), self.id)
+    }
+
+    fn entry(self, title: Option<String>) -> TimelineEntry {
+        TimelineEntry {
+            occurred_at: self.occurred_at,
+            recorded_at: self.recorded_at,
+            resource_type: self.resource_type,
+            id: self.id,
+            event: self.event,
+            status: self.status,
+            system: self.system,
+            code: self.code,
+            title,
+            notes: self.notes,
+            sequence: self.sequence,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+-- Everything of a patient in clinical order: one row per resource, as it stands.
+create table entries (
+    id uuid not null,
+    resource_type text not null,
+    patient uuid not null,
+    sequence bigint not null,
+    -- The clinical time, else when it was recorded.
+    occurred_at timestamptz not null,
+    recorded_at timestamptz not null,
+    -- The last event's name, such as `Recorded`.
+    event text not null,
+    status text,
+    system text,
+    code text,
+    -- Rules that the recorded history breaks.
+    notes integer not null,
+    sealed bytea not null,
+    primary key (id, resource_type)
+);
+
+alter table entries alter column sealed set storage external;
+
+-- Read in both directions.
+create index entries_in_order on entries (patient, occurred_at, resource_type, id);

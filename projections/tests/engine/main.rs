@@ -1,0 +1,13 @@
+//! The engine against real Postgres and Kafka: what it promises, under what breaks others.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+
+mod counters;
+mod world;
+
+mod exactly_once;
+mod fences;
+mod group;
+mod killed;
+mod parking;
+mod topic;
+mod waiting;

@@ -1,0 +1,96 @@
+//! Reading resources back.
+
+use axum::http::StatusCode;
+use nexus_auth::Role;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{World, patient, reference};
+
+#[tokio::test]
+async fn a_resource_comes_back_as_it_was_sent() {
+    let world = World::new().await;
+    let (id, one) = (Uuid::new_v4(), Uuid::new_v4());
+    let text = format!(
+        r#"{{"resourceType":"Observation","id":"{one}","zeta":1.10,"status":"final","alpha":{{"b":120.000,"a":1.50e-7}},"subject":{{"reference":"Patient/{id}"}},"meta":{{"profile":["x"]}}}}"#
+    );
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30"), serde_json::from_str(&text).unwrap()]).await;
+    let answer = world.get(Role::Service, &format!("/fhir/Observation/{one}")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["content-type"], "application/fhir+json");
+    assert_eq!(answer.headers["etag"], "W/\"1\"");
+    assert_eq!(answer.headers["last-modified"], "Tue, 24 Nov 2026 10:00:01 GMT");
+    let with_ours = r#"["x"],"versionId":"1","lastUpdated":"2026-11-24T10:00:01.000000Z"}"#;
+    assert_eq!(String::from_utf8(answer.bytes).unwrap(), text.replace(r#"["x"]}"#, with_ours));
+}
+
+#[tokio::test]
+async fn meta_goes_behind_the_id_where_there_is_none() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let body = world.get(Role::Nurse, &format!("/fhir/Patient/{id}")).await.json();
+    let names: Vec<&String> = body.as_object().unwrap().keys().take(4).collect();
+    assert_eq!(names, ["resourceType", "id", "meta", "identifier"]);
+}
+
+#[tokio::test]
+async fn errors_stay_readable_and_what_was_taken_back_is_gone() {
+    let world = World::new().await;
+    let (id, problem, device, basic) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let condition = |verification: &str| {
+        json!({"resourceType": "Condition", "id": problem, "subject": reference("Patient", id),
+            "verificationStatus": {"coding": [{"code": verification}]}})
+    };
+    let filed = |status: &str| json!({"resourceType": "Device", "id": device, "status": status, "patient": reference("Patient", id)});
+    let bare = || json!({"resourceType": "Basic", "id": basic, "subject": reference("Patient", id)});
+    world.record([condition("confirmed"), filed("active"), bare()]).await;
+    world
+        .apply(&[
+            world.event("EnteredInError", condition("entered-in-error"), json!({})).await,
+            world.event("Retracted", filed("entered-in-error"), json!({})).await,
+            world.event("Retracted", bare(), json!({})).await,
+        ])
+        .await;
+    let answer = world.get(Role::Nurse, &format!("/fhir/Condition/{problem}")).await;
+    assert_eq!(answer.headers["etag"], "W/\"2\"");
+    assert_eq!(answer.json()["verificationStatus"]["coding"][0]["code"], "entered-in-error");
+    assert_eq!(world.get(Role::Nurse, &format!("/fhir/Device/{device}")).await.status, StatusCode::OK);
+    assert_eq!(world.get(Role::Nurse, &format!("/fhir/Basic/{basic}")).await.problem(), "not-found");
+}
+
+#[tokio::test]
+async fn only_what_exists_is_found_under_its_own_type() {
+    let world = World::new().await;
+    let (id, place) = (Uuid::new_v4(), Uuid::new_v4());
+    world
+        .record([
+            patient(id, "Cormier", "Chi", "1959-07-30"),
+            json!({"resourceType": "Location", "id": place, "name": "Ward East"}),
+        ])
+        .await;
+    let status = |role: Role, path: String| {
+        let world = &world;
+        async move { world.get(role, &path).await.status }
+    };
+    assert_eq!(status(Role::Registrar, format!("/fhir/Location/{place}")).await, StatusCode::OK);
+    for path in [
+        format!("/fhir/Location/{id}"),
+        format!("/fhir/Observation/{id}"),
+        format!("/fhir/Nonsense/{id}"),
+        "/fhir/Patient/someone".to_owned(),
+        format!("/fhir/Patient/{}", Uuid::new_v4()),
+    ] {
+        assert_eq!(status(Role::Nurse, path.clone()).await, StatusCode::NOT_FOUND, "{path}");
+    }
+    let answer = world
+        .get_with(&world.issuer.token(Role::Nurse), &format!("/fhir/Patient/{id}"), &[("accept", "text/html")])
+        .await;
+    assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::NOT_ACCEPTABLE, "not-acceptable"));
+    let own = world.issuer.patient_token(id);
+    let answer: Value = world.get_with(&own, &format!("/fhir/Patient/{id}"), &[]).await.json();
+    assert_eq!(answer["id"], id.to_string());
+    let stranger = world.issuer.patient_token(Uuid::new_v4());
+    assert_eq!(world.get_with(&stranger, &format!("/fhir/Patient/{id}"), &[]).await.status, StatusCode::NOT_FOUND);
+}

@@ -1,0 +1,19 @@
+//! The read models and the read door, against a real database.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod authorization;
+mod calendar;
+mod census;
+mod chart;
+mod directory;
+mod fhir;
+mod forgetting;
+mod invariance;
+mod own_write;
+mod population;
+mod sample;
+mod secrecy;
+mod timeline;
+mod vital_signs;
+mod world;

@@ -1,0 +1,154 @@
+//! Reading one's own write, all the way: append, relay, Kafka, engine, read door.
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use nexus_auth::Role;
+use nexus_event_store::relay::{Relay, RelayConfig};
+use nexus_event_store::{Append, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome};
+use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
+use nexus_projections::read_models;
+use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::chart::condition;
+use crate::world::{World, patient};
+
+/// The way from an append to the rows.
+struct Pipeline {
+    log: EventLog,
+    engine: Engine,
+    stop: CancellationToken,
+    _database: TestDatabase,
+    _topic: TestTopic,
+}
+
+impl Pipeline {
+    async fn start(world: &World) -> Self {
+        let (database, topic) = (TestDatabase::log().await, TestTopic::create().await);
+        let log = EventLog::connect(LogConfig {
+            log_pool: database.pool().await,
+            keyring: world.keyring.clone(),
+            kafka: kafka_address(),
+            topic: topic.name().to_owned(),
+            partitions: None,
+        });
+        let log = log.await.unwrap();
+        let stop = CancellationToken::new();
+        let relay = Relay::try_new(RelayConfig::new(database.pool().await, kafka_address(), topic.name())).unwrap();
+        tokio::spawn(relay.run(stop.clone()));
+        let config = EngineConfig {
+            kafka: kafka_address(),
+            topic: topic.name().to_owned(),
+            group_prefix: format!("{}.", topic.name()),
+            group_protocol: GroupProtocol::default(),
+            read_database: world.read_database.url("nexus_projector").parse().unwrap(),
+            log: LogReader::new(database.pool().await),
+            keyring: world.keyring.clone(),
+            owner: "test".to_owned(),
+            limits: Limits::default(),
+        };
+        let engine = Engine::start(&config, read_models());
+        Self { log, engine, stop, _database: database, _topic: topic }
+    }
+
+    /// Appends the first event of a resource; the position token.
+    async fn append(&self, subject: Uuid, aggregate_type: &str, event: &str, resource: Value) -> String {
+        let id: Uuid = resource["id"].as_str().unwrap().parse().unwrap();
+        let event = NewEvent {
+            aggregate_type: aggregate_type.to_owned(),
+            aggregate_id: id,
+            sequence: 1,
+            subject,
+            event_type: format!("{aggregate_type}.{event}"),
+            event_version: "2.0".to_owned(),
+            payload: json!({event: {"resource": resource, "notes": []}}),
+        };
+        let append = Append {
+            idempotency: None,
+            response: Value::Null,
+            expect: vec![Expectation::Stream {
+                aggregate_type: aggregate_type.to_owned(),
+                aggregate_id: id,
+                sequence: 0,
+            }],
+            take: Vec::new(),
+            release: Vec::new(),
+            events: vec![event],
+            metadata: Metadata::default(),
+            traceparent: None,
+        };
+        match self.log.append(append).await.unwrap() {
+            Outcome::Appended(receipt) => receipt.token(),
+            _ => panic!("the append was refused"),
+        }
+    }
+
+    async fn stop(self) {
+        self.engine.stop().await;
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_a_position_sees_the_write_in_every_read_model() {
+    let world = World::new().await;
+    let mut pipeline = Pipeline::start(&world).await;
+    let id = Uuid::new_v4();
+    let token = pipeline.append(id, "Patient", "Registered", patient(id, "Cormier", "Chi", "1959-07-30")).await;
+    let nurse = world.issuer.token(Role::Nurse);
+    // The consumers are only joining their groups: the first write may take longer than one wait.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(60) {
+        let answer = world.get_with(&nurse, "/v1/patients?name=cormier", &[("nexus-position", &token)]).await;
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "read-model-behind"));
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    for round in 0..20 {
+        let problem = condition(Uuid::new_v4(), id, &format!("{round}"), "active", "2020-01-01");
+        let problem_id = problem["id"].as_str().unwrap().to_owned();
+        let token = pipeline.append(id, "Condition", "Recorded", problem).await;
+        let path = format!("/v1/patients/{id}/chart?section=problems&position={token}");
+        let chart = world.get_with(&nurse, &path, &[]).await.json();
+        assert_eq!(chart["sections"][0]["items"].as_array().unwrap().len(), round + 1);
+        let after = [("nexus-position", token.as_str())];
+        let fhir = world.get_with(&nurse, &format!("/fhir/Condition/{problem_id}"), &after).await;
+        assert_eq!(fhir.status, StatusCode::OK);
+        let timeline = world.get_with(&nurse, &format!("/v1/patients/{id}/timeline"), &after).await;
+        assert_eq!(timeline.items().len(), round + 2);
+    }
+    let lags = world.get(Role::Operator, "/v1/read-models").await.items();
+    assert!(lags.iter().any(|lag| lag["readModel"] == "timeline" && lag["position"].as_i64() == Some(21)), "{lags:?}");
+
+    // One read model stops: what it serves falls behind and says so, the others go on.
+    pipeline.engine.stop_one("timeline").await;
+    let problem = condition(Uuid::new_v4(), id, "last", "active", "2020-01-01");
+    let token = pipeline.append(id, "Condition", "Recorded", problem).await;
+    let impatient = [("nexus-position", token.as_str()), ("nexus-wait-ms", "300")];
+    let behind = world.get_with(&nurse, &format!("/v1/patients/{id}/timeline"), &impatient).await;
+    assert_eq!(behind.problem(), "read-model-behind");
+    let without_waiting = world.get_with(&nurse, &format!("/v1/patients/{id}/timeline"), &[]).await;
+    assert_eq!(without_waiting.items().len(), 21);
+    let chart =
+        world.get_with(&nurse, &format!("/v1/patients/{id}/chart?section=problems&position={token}"), &[]).await;
+    assert_eq!(chart.json()["sections"][0]["items"].as_array().unwrap().len(), 21);
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_position_is_refused() {
+    let world = World::new().await;
+    let nurse = world.issuer.token(Role::Nurse);
+    for headers in [[("nexus-position", "x")], [("nexus-position", "1-")], [("nexus-wait-ms", "soon")]] {
+        let answer = world.get_with(&nurse, "/v1/census", &headers).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::BAD_REQUEST, "invalid-parameter"));
+    }
+    // Nothing was ever written there.
+    let headers = [("nexus-position", "3-1"), ("nexus-wait-ms", "1")];
+    assert_eq!(world.get_with(&nurse, "/v1/census", &headers).await.problem(), "read-model-behind");
+}

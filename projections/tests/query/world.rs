@@ -1,0 +1,228 @@
+//! A read database and a key store of a test's own, the read door in this process, and events made from resources.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Parser;
+use nexus_auth::Role;
+use nexus_domain::fhir::{Resource, patient_of};
+use nexus_domain::{AnyEvent, aggregate_for};
+use nexus_event_store::{Keyring, MasterKey, partition_of};
+use nexus_projections::query_api::{QueryConfig, QueryService};
+use nexus_projections::{Event, ReadModel, read_models, schema_of};
+use nexus_testkit::{TestDatabase, TestIssuer};
+use serde_json::{Map, Value, json};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Executor, PgPool};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+pub const MRN_SYSTEM: &str = "http://hospital.smarthealthit.org";
+pub const PARTITIONS: i32 = 12;
+
+pub struct World {
+    pub read_database: TestDatabase,
+    _keys_database: TestDatabase,
+    /// As superuser, to look at what is there.
+    pub read: PgPool,
+    pub keys: PgPool,
+    pub keyring: Keyring,
+    pub issuer: TestIssuer,
+    pub door: Router,
+    sequences: Mutex<HashMap<(String, Uuid), i64>>,
+}
+
+/// What the door answered.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap()
+    }
+
+    /// The items of a list; anything but 200 fails the test.
+    #[track_caller]
+    pub fn items(&self) -> Vec<Value> {
+        assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.bytes));
+        self.json()["items"].as_array().unwrap().clone()
+    }
+
+    /// The last part of the problem's type.
+    #[track_caller]
+    pub fn problem(&self) -> String {
+        let kind = self.json()["type"].as_str().unwrap().to_owned();
+        kind.strip_prefix("/problems/").unwrap().to_owned()
+    }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let (read_database, keys_database) = (TestDatabase::read().await, TestDatabase::keys().await);
+        let (read, keys) = (read_database.pool().await, keys_database.pool().await);
+        let keyring = Keyring::connect(keys.clone(), MasterKey::random()).await.unwrap();
+        let issuer = TestIssuer::start().await;
+        // The door's own role: it must get by with what it is granted.
+        let as_query: PgConnectOptions = read_database.url("nexus_query").parse().unwrap();
+        let service = QueryService::new(&as_query, &config(&issuer), keyring.clone(), issuer.verifier().await);
+        let door = service.router(&CancellationToken::new());
+        Self {
+            read_database,
+            _keys_database: keys_database,
+            read,
+            keys,
+            keyring,
+            issuer,
+            door,
+            sequences: Mutex::default(),
+        }
+    }
+
+    /// The next event of the resource's stream. `event` is the last part of its type; `more` is what it carries besides
+    /// the resource.
+    pub async fn event(&self, event: &str, resource: Value, more: Value) -> Event {
+        let resource = Resource::parse(resource).unwrap();
+        let aggregate_type = aggregate_for(resource.resource_type()).unwrap();
+        let id = resource.id().unwrap();
+        let subject = patient_of(&resource).unwrap_or(id);
+        self.keyring.ensure(&[subject]).await.unwrap();
+        let sequence = {
+            let mut sequences = self.sequences.lock().unwrap();
+            let sequence = sequences.entry((aggregate_type.to_owned(), id)).or_default();
+            *sequence += 1;
+            *sequence
+        };
+        let mut payload = Map::from_iter([("resource".to_owned(), resource.into_json())]);
+        payload.extend(more.as_object().cloned().unwrap_or_default());
+        let full = format!("{aggregate_type}.{event}");
+        let fact = AnyEvent::parse(aggregate_type, &full, "2.0", json!({event: payload})).expect("an event");
+        Event {
+            partition: partition_of(subject, PARTITIONS),
+            position: 0,
+            subject,
+            aggregate_type: aggregate_type.to_owned(),
+            aggregate_id: id,
+            sequence,
+            recorded_at: recorded_at(sequence),
+            actor: "test".to_owned(),
+            fact,
+            key: self.keyring.key(subject).await.unwrap(),
+        }
+    }
+
+    /// The event that first records a resource.
+    pub async fn recorded(&self, resource: Value) -> Event {
+        let event = match resource["resourceType"].as_str().and_then(aggregate_for).unwrap() {
+            "Patient" | "DirectoryEntry" => "Registered",
+            "ClinicalRecord" => "Filed",
+            "Consent" => "Granted",
+            _ => "Recorded",
+        };
+        self.event(event, resource, json!({"notes": []})).await
+    }
+
+    /// Records resources and applies them to every read model.
+    pub async fn record(&self, resources: impl IntoIterator<Item = Value>) {
+        let mut events = Vec::new();
+        for resource in resources {
+            events.push(self.recorded(resource).await);
+        }
+        self.apply(&events).await;
+    }
+
+    /// Applies events to every read model in one batch each.
+    pub async fn apply(&self, events: &[Event]) {
+        for model in read_models() {
+            self.apply_to(model.as_ref(), &self.read, events).await;
+        }
+    }
+
+    /// What the engine does with a batch, without the checkpoint.
+    pub async fn apply_to(&self, model: &dyn ReadModel, read: &PgPool, events: &[Event]) {
+        let wanted: Vec<_> = events.iter().filter(|event| model.wants(&event.aggregate_type)).cloned().collect();
+        let mut tx = read.begin().await.unwrap();
+        let path = format!("set local search_path = {}; set local role nexus_projector", schema_of(model));
+        tx.execute(path.as_str()).await.unwrap();
+        model.apply(&mut tx, &wanted, &self.keyring).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Asks as somebody with this role.
+    pub async fn get(&self, role: Role, path: &str) -> Answer {
+        self.get_with(&self.issuer.token(role), path, &[]).await
+    }
+
+    pub async fn get_with(&self, token: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::get(path).header("authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.door.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
+        Answer { status: parts.status, headers: parts.headers, bytes }
+    }
+
+    /// All items of a list, read in pages of this size.
+    pub async fn all_pages(&self, role: Role, path: &str, limit: usize) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let glue = if path.contains('?') { '&' } else { '?' };
+            let answer = self.get(role, &format!("{path}{glue}limit={limit}{cursor}")).await;
+            let page = answer.items();
+            assert!(page.len() <= limit);
+            items.extend(page);
+            match answer.json()["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return items,
+            }
+            assert!(items.len() < 100_000, "the list never ends");
+        }
+    }
+}
+
+pub fn config(issuer: &TestIssuer) -> QueryConfig {
+    let nowhere = "postgres://127.0.0.1:1/none";
+    let arguments =
+        ["query-api", "--read-url", nowhere, "--keys-url", nowhere, "--master-key-file", "none", "--issuer"];
+    QueryConfig::try_parse_from(arguments.into_iter().chain([issuer.url()])).unwrap()
+}
+
+fn recorded_at(sequence: i64) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339("2026-11-24T10:00:00Z").unwrap().with_timezone(&Utc) + TimeDelta::seconds(sequence)
+}
+
+/// A registered patient.
+pub fn patient(id: Uuid, family: &str, given: &str, birth_date: &str) -> Value {
+    json!({
+        "resourceType": "Patient",
+        "id": id,
+        "identifier": [
+            {"system": "https://github.com/synthetichealth/synthea", "value": id},
+            {"type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}]},
+             "system": MRN_SYSTEM, "value": format!("MRN-{id}")},
+        ],
+        "name": [{"use": "official", "family": family, "given": [given], "prefix": ["Mrs."]}],
+        "telecom": [{"system": "phone", "value": "555-874-2318", "use": "home"}],
+        "gender": "female",
+        "birthDate": birth_date,
+        "address": [{"line": ["1042 Streich Ville"], "city": "Belchertown", "state": "MA", "postalCode": "01007"}],
+    })
+}
+
+pub fn reference(resource_type: &str, id: Uuid) -> Value {
+    json!({"reference": format!("{resource_type}/{id}")})
+}
