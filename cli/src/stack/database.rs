@@ -1,0 +1,84 @@
+//! Databases, roles and schemas of a stack. Safe to repeat: a later version finds what is there and upgrades it.
+
+use anyhow::{Context, Result};
+use nexus_event_store::PARTITIONS_DEFAULT;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use super::secrets::DATABASE_ROLES;
+use super::{Secrets, Stack, TOPIC};
+
+const OWNER: &str = "nexus_migrator";
+
+/// Each database and the roles that may enter it.
+const DATABASES: [(&str, &[&str]); 3] = [
+    ("nexus_log", &["nexus_command", "nexus_relay", "nexus_projector"]),
+    ("nexus_keys", &["nexus_command", "nexus_projector", "nexus_query"]),
+    ("nexus_read", &["nexus_projector", "nexus_query"]),
+];
+
+/// Creates what is missing on the server: roles with their passwords, databases with their owner.
+pub async fn create(stack: &Stack, secrets: &Secrets) -> Result<()> {
+    let pool = connect(stack, secrets, "postgres", "postgres").await?;
+    for role in DATABASE_ROLES.into_iter().filter(|role| *role != "postgres") {
+        create_role(&pool, role, &secrets.databases[role]).await?;
+    }
+    for (database, roles) in DATABASES {
+        create_database(&pool, database, roles).await?;
+    }
+    pool.close().await;
+    Ok(())
+}
+
+/// Brings all three schemas to this version, as their owner and not as superuser.
+pub async fn migrate(stack: &Stack, secrets: &Secrets) -> Result<()> {
+    let log = connect(stack, secrets, OWNER, "nexus_log").await?;
+    nexus_event_store::migrate_log(&log, PARTITIONS_DEFAULT).await.context("nexus_log")?;
+    let keys = connect(stack, secrets, OWNER, "nexus_keys").await?;
+    nexus_event_store::migrate_keys(&keys).await.context("nexus_keys")?;
+    let read = connect(stack, secrets, OWNER, "nexus_read").await?;
+    nexus_projections::engine::migrate(&read).await.context("nexus_read")?;
+    for pool in [log, keys, read] {
+        pool.close().await;
+    }
+    Ok(())
+}
+
+pub async fn create_topic(stack: &Stack) -> Result<()> {
+    let bootstrap = format!("127.0.0.1:{}", stack.ports.kafka());
+    nexus_event_store::kafka::create_topic(&bootstrap, TOPIC, PARTITIONS_DEFAULT).await?;
+    Ok(())
+}
+
+pub async fn connect(stack: &Stack, secrets: &Secrets, role: &str, database: &str) -> Result<PgPool> {
+    let url = stack.postgres(secrets).url(role, secrets.databases.get(role).map(String::as_str), database);
+    let pool = PgPoolOptions::new().max_connections(2).connect(&url).await;
+    pool.with_context(|| format!("can't connect to {database} as {role}"))
+}
+
+async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+        .bind(role)
+        .fetch_one(pool)
+        .await?;
+    let verb = if exists { "alter" } else { "create" };
+    // Names are constants of this file and passwords are hexadecimal: nothing here needs quoting.
+    execute(pool, format!("{verb} role {role} login password '{password}'")).await
+}
+
+async fn create_database(pool: &PgPool, database: &str, roles: &[&str]) -> Result<()> {
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(database)
+        .fetch_one(pool)
+        .await?;
+    if !exists {
+        execute(pool, format!("create database {database} owner {OWNER}")).await?;
+    }
+    execute(pool, format!("revoke connect, temporary on database {database} from public")).await?;
+    execute(pool, format!("grant connect on database {database} to {}", roles.join(", "))).await
+}
+
+async fn execute(pool: &PgPool, statement: String) -> Result<()> {
+    sqlx::raw_sql(&statement).execute(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! One installation on this machine: seven processes, a range of ports, a folder.
+
+mod database;
+mod down;
+mod logs;
+mod secrets;
+mod service;
+mod state;
+mod status;
+mod supervisor;
+mod tour;
+mod up;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, jars};
+
+use crate::home::{Home, make_folder};
+
+pub use down::down;
+pub use logs::logs;
+pub use secrets::Secrets;
+pub use service::Service;
+pub use status::status;
+pub use supervisor::supervise;
+pub use up::up;
+
+pub const TOPIC: &str = "nexus.events.v1";
+pub const AUDIENCE: &str = "nexushealth";
+
+/// Where a stack lives; nothing of it need run.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    pub home: Home,
+    pub ports: Ports,
+    /// `.nexus/stack-7400`: everything this stack stores.
+    pub folder: PathBuf,
+}
+
+impl Stack {
+    pub fn open(home: &Home, port_base: u16) -> Result<Self> {
+        if !(1024..=65_528).contains(&port_base) {
+            bail!("--port-base must lie between 1024 and 65528");
+        }
+        let folder = home.state()?.join(format!("stack-{port_base}"));
+        Ok(Self { home: home.clone(), ports: Ports { base: port_base }, folder })
+    }
+
+    pub fn make_folders(&self) -> Result<()> {
+        make_folder(&self.folder, 0o711)?;
+        make_folder(&self.folder.join("secrets"), 0o700)?;
+        make_folder(&self.folder.join("logs"), 0o700)
+    }
+
+    pub fn issuer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.auth())
+    }
+
+    pub fn secret_file(&self, name: &str) -> PathBuf {
+        self.folder.join("secrets").join(name)
+    }
+
+    pub fn log_file(&self, name: &str) -> PathBuf {
+        self.folder.join("logs").join(format!("{name}.log"))
+    }
+
+    /// Present once databases, roles, schemas and the topic exist: the services may start.
+    pub fn prepared_marker(&self) -> PathBuf {
+        self.folder.join("prepared")
+    }
+
+    /// Present once the sample patients are in.
+    pub fn sample_marker(&self) -> PathBuf {
+        self.folder.join("sample-loaded")
+    }
+
+    pub fn postgres(&self, secrets: &Secrets) -> Postgres {
+        Postgres {
+            folder: self.folder.join("postgres"),
+            port: self.ports.postgres(),
+            durability: Durability::Durable,
+            authentication: Authentication::Password(secrets.databases["postgres"].clone()),
+            log: self.log_file("postgres"),
+        }
+    }
+
+    pub fn kafka(&self) -> Result<Kafka> {
+        Ok(Kafka {
+            folder: self.folder.join("kafka"),
+            port: self.ports.kafka(),
+            controller_port: self.ports.kafka_controller(),
+            jars: jars::folder(&self.home.path("infra/kafka/pom.xml"), &self.home.cache()?, "kafka")?,
+            log: self.log_file("kafka"),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! Passwords and keys of one stack: made once, readable by their owner only, never an argument of a process.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nexus_event_store::MasterKey;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::Stack;
+
+/// A demo account for each role, named after it.
+pub const ROLES: [&str; 9] =
+    ["registrar", "nurse", "physician", "pharmacist", "patient", "auditor", "analyst", "operator", "service"];
+/// Who may log in to PostgreSQL: its superuser, the owner of the schemas, and one role per kind of service.
+pub const DATABASE_ROLES: [&str; 6] =
+    ["postgres", "nexus_migrator", "nexus_command", "nexus_relay", "nexus_projector", "nexus_query"];
+/// The sample patient whose own record the demo account `patient` may see.
+pub const DEMO_PATIENT: &str = "7cd3260f-2795-3080-b267-3bb0a9f40624";
+
+const SECRET_BYTES: usize = 32;
+
+/// What only this machine's owner may read.
+#[derive(Serialize, Deserialize)]
+pub struct Secrets {
+    /// Role of PostgreSQL → password.
+    pub databases: BTreeMap<String, String>,
+    /// Demo account → client secret.
+    pub accounts: BTreeMap<String, String>,
+}
+
+impl Secrets {
+    /// The secrets of a stack that has been started before.
+    pub fn load(stack: &Stack) -> Result<Self> {
+        let path = stack.secret_file("secrets.json");
+        let text = std::fs::read(&path).context("this stack has never been started; run `./nexus up` first")?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// The secrets of this stack, made now if it is new.
+    pub fn load_or_generate(stack: &Stack) -> Result<Self> {
+        let master_key = stack.secret_file("master.key");
+        if !master_key.exists() {
+            MasterKey::generate_file(&master_key)?;
+        }
+        if stack.secret_file("secrets.json").exists() {
+            return Self::load(stack);
+        }
+        let secrets = Self { databases: random_for(&DATABASE_ROLES)?, accounts: random_for(&ROLES)? };
+        write_private(&stack.secret_file("clients.json"), &serde_json::to_vec_pretty(&secrets.clients())?)?;
+        write_private(&stack.secret_file("secrets.json"), &serde_json::to_vec_pretty(&secrets)?)?;
+        Ok(secrets)
+    }
+
+    /// The accounts as the issuer reads them: it knows only hashes.
+    fn clients(&self) -> serde_json::Value {
+        let client = |(account, secret): (&String, &String)| {
+            let hash = hex::encode(Sha256::digest(secret.as_bytes()));
+            let mut client = json!({ "secret_sha256": hash, "roles": [account], "name": format!("Demo {account}") });
+            if account == "patient" {
+                client["patient"] = DEMO_PATIENT.into();
+            }
+            (account.clone(), client)
+        };
+        self.accounts.iter().map(client).collect::<serde_json::Map<_, _>>().into()
+    }
+}
+
+fn random_for(names: &[&str]) -> Result<BTreeMap<String, String>> {
+    names.iter().map(|name| Ok(((*name).to_owned(), random_secret()?))).collect()
+}
+
+fn random_secret() -> Result<String> {
+    let mut bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
+    Ok(hex::encode(bytes))
+}
+
+/// Writes a file that only its owner can read; it is never visible half-written.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+    let draft = path.with_extension("draft");
+    if draft.exists() {
+        std::fs::remove_file(&draft)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path).with_context(|| format!("can't write {}", path.display()))
+}

@@ -1,0 +1,116 @@
+//! The seven processes of a stack: their names, places and settings.
+
+use anyhow::Result;
+use nexus_local::{Launch, Ports};
+
+use super::{AUDIENCE, Secrets, Stack, TOPIC};
+
+/// One of the processes that the supervisor keeps running, in the order in which they start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    Postgres,
+    Kafka,
+    Auth,
+    CommandApi,
+    Relay,
+    Projector,
+    QueryApi,
+}
+
+impl Service {
+    pub const ALL: [Self; 7] =
+        [Self::Postgres, Self::Kafka, Self::Auth, Self::CommandApi, Self::Relay, Self::Projector, Self::QueryApi];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            Self::Auth => "auth",
+            Self::CommandApi => "command-api",
+            Self::Relay => "relay",
+            Self::Projector => "projector",
+            Self::QueryApi => "query-api",
+        }
+    }
+
+    /// The others need these two.
+    pub fn is_foundation(self) -> bool {
+        matches!(self, Self::Postgres | Self::Kafka)
+    }
+
+    pub fn port(self, ports: Ports) -> u16 {
+        match self {
+            Self::Postgres => ports.postgres(),
+            Self::Kafka => ports.kafka(),
+            Self::Auth => ports.auth(),
+            Self::CommandApi => ports.command_api(),
+            Self::Relay => ports.relay(),
+            Self::Projector => ports.projector(),
+            Self::QueryApi => ports.query_api(),
+        }
+    }
+
+    pub fn url(self, ports: Ports) -> String {
+        let scheme = match self {
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            _ => "http",
+        };
+        format!("{scheme}://127.0.0.1:{}", self.port(ports))
+    }
+
+    /// How to start it; PostgreSQL and Kafka must have been prepared.
+    pub fn launch(self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
+        match self {
+            Self::Postgres => stack.postgres(secrets).launch(),
+            Self::Kafka => Ok(stack.kafka()?.launch()),
+            _ => self.launch_own(stack, secrets),
+        }
+    }
+
+    /// Secrets travel in the environment and in files: arguments are visible to every account of the machine.
+    fn launch_own(self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
+        let program = stack.home.program(self.name())?;
+        let mut launch = Launch::new(program, &stack.folder, stack.log_file(self.name()))
+            .env("NEXUS_LISTEN", format!("127.0.0.1:{}", self.port(stack.ports)))
+            .env("NEXUS_LOG_FORMAT", "json");
+        for (name, value) in self.settings(stack, secrets) {
+            launch = launch.env(name, value);
+        }
+        Ok(launch)
+    }
+
+    fn settings(self, stack: &Stack, secrets: &Secrets) -> Vec<(&'static str, String)> {
+        let database = |role: &str, database: &str| {
+            let password = secrets.databases.get(role).map(String::as_str);
+            stack.postgres(secrets).url(role, password, database)
+        };
+        let log = |role| ("NEXUS_LOG_URL", database(role, "nexus_log"));
+        let keys = |role| ("NEXUS_KEYS_URL", database(role, "nexus_keys"));
+        let read = |role| ("NEXUS_READ_URL", database(role, "nexus_read"));
+        let file = |variable, name| (variable, stack.secret_file(name).display().to_string());
+        let master_key = file("NEXUS_MASTER_KEY_FILE", "master.key");
+        let kafka = [("NEXUS_KAFKA", format!("127.0.0.1:{}", stack.ports.kafka())), ("NEXUS_TOPIC", TOPIC.to_owned())];
+        let issuer = [("NEXUS_ISSUER", stack.issuer()), ("NEXUS_AUDIENCE", AUDIENCE.to_owned())];
+
+        let mut settings = match self {
+            Self::Postgres | Self::Kafka => vec![],
+            Self::Auth => {
+                vec![file("NEXUS_CLIENTS_FILE", "clients.json"), file("NEXUS_SIGNING_KEY_FILE", "signing-key.pem")]
+            }
+            Self::CommandApi => vec![log("nexus_command"), keys("nexus_command"), master_key],
+            Self::Relay => vec![log("nexus_relay")],
+            Self::Projector => {
+                vec![read("nexus_projector"), log("nexus_projector"), keys("nexus_projector"), master_key]
+            }
+            Self::QueryApi => vec![read("nexus_query"), keys("nexus_query"), master_key],
+        };
+        if matches!(self, Self::CommandApi | Self::Relay | Self::Projector) {
+            settings.extend(kafka);
+        }
+        if matches!(self, Self::Auth | Self::CommandApi | Self::QueryApi) {
+            settings.extend(issuer);
+        }
+        settings
+    }
+}

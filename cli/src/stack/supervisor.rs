@@ -1,0 +1,203 @@
+//! The background process of a stack: starts the services, starts again what dies, stops everything in order.
+//!
+//! It decides little: PostgreSQL and Kafka at once, the others as soon as `up` has left the marker that says the
+//! databases and the topic exist and both foundations have answered once.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nexus_local::{Launch, Lifetime, Process, kafka, postgres};
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::state::{Lock, ProcessId, ServiceState, State};
+use super::{Secrets, Service, Stack, logs};
+
+const TICK: Duration = Duration::from_millis(100);
+const ROTATION_INTERVAL: Duration = Duration::from_secs(5);
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A service that ran this long has recovered: its next failure is a new one.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn supervise(stack: &Stack) -> Result<ExitCode> {
+    // A session of its own: the terminal that started the stack may close. It fails only for a group leader.
+    nix::unistd::setsid().ok();
+    let _lock = Lock::try_take(stack, Lock::SUPERVISOR)?.context("this stack has a supervisor already")?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let mut supervisor = tokio::task::block_in_place(|| Supervisor::start(stack))?;
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = ticks.tick() => tokio::task::block_in_place(|| supervisor.tick())?,
+        }
+    }
+    tokio::task::block_in_place(|| supervisor.stop())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Supervisor {
+    stack: Stack,
+    children: Vec<Child>,
+    foundations_answered: bool,
+    rotated: Instant,
+}
+
+struct Child {
+    service: Service,
+    launch: Launch,
+    process: Option<Process>,
+    started: Instant,
+    backoff: Duration,
+    start_at: Instant,
+    starts: u64,
+}
+
+impl Supervisor {
+    fn start(stack: &Stack) -> Result<Self> {
+        stop_leftovers(stack);
+        let secrets = Secrets::load(stack)?;
+        prepare_foundations(stack, &secrets)?;
+        let children = Service::ALL.into_iter().map(|service| Child::new(service, stack, &secrets));
+        let supervisor = Self {
+            stack: stack.clone(),
+            children: children.collect::<Result<_>>()?,
+            foundations_answered: false,
+            rotated: Instant::now(),
+        };
+        supervisor.store()?;
+        Ok(supervisor)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        let services_may_run = self.services_may_run();
+        let mut changed = false;
+        for child in &mut self.children {
+            changed |= child.notice_end();
+            if child.is_due() && (child.service.is_foundation() || services_may_run) {
+                child.start();
+                changed = true;
+            }
+        }
+        if changed {
+            self.store()?;
+        }
+        self.rotate_logs()
+    }
+
+    /// Once true it stays true: a service outlives a restart of its database.
+    fn services_may_run(&mut self) -> bool {
+        if !self.foundations_answered && self.stack.prepared_marker().exists() {
+            let kafka_address = format!("127.0.0.1:{}", self.stack.ports.kafka());
+            self.foundations_answered = postgres::is_ready(self.stack.ports.postgres())
+                && kafka::is_ready(&kafka_address, Duration::from_millis(500));
+        }
+        self.foundations_answered
+    }
+
+    fn rotate_logs(&mut self) -> Result<()> {
+        if self.rotated.elapsed() > ROTATION_INTERVAL {
+            self.rotated = Instant::now();
+            logs::rotate_all(&self.stack)?;
+        }
+        Ok(())
+    }
+
+    fn store(&self) -> Result<()> {
+        let supervisor = ProcessId::of(std::process::id().cast_signed());
+        State { supervisor, services: self.children.iter().map(Child::state).collect() }.store(&self.stack)
+    }
+
+    /// Backwards, so that nobody loses what it leans on.
+    fn stop(&mut self) -> Result<()> {
+        for child in self.children.iter_mut().rev() {
+            if let Some(mut process) = child.process.take() {
+                log(&format!("stopping {}", child.service.name()));
+                process.stop(STOP_DEADLINE)?;
+            }
+        }
+        State::default().store(&self.stack)
+    }
+}
+
+impl Child {
+    fn new(service: Service, stack: &Stack, secrets: &Secrets) -> Result<Self> {
+        let now = Instant::now();
+        let launch = service.launch(stack, secrets)?;
+        Ok(Self { service, launch, process: None, started: now, backoff: BACKOFF_MIN, start_at: now, starts: 0 })
+    }
+
+    /// True if the process has ended since the last look.
+    fn notice_end(&mut self) -> bool {
+        let Some(status) = self.process.as_mut().and_then(Process::ended) else { return false };
+        self.process = None;
+        if self.started.elapsed() > HEALTHY_AFTER {
+            self.backoff = BACKOFF_MIN;
+        }
+        log(&format!("{} ended: {status}; it starts again in {:?}", self.service.name(), self.backoff));
+        self.plan_restart();
+        true
+    }
+
+    fn is_due(&self) -> bool {
+        self.process.is_none() && Instant::now() >= self.start_at
+    }
+
+    fn start(&mut self) {
+        self.started = Instant::now();
+        match self.launch.start(Lifetime::Independent) {
+            Ok(process) => {
+                self.starts += 1;
+                self.process = Some(process);
+            }
+            Err(error) => {
+                log(&format!("{error:#}"));
+                self.plan_restart();
+            }
+        }
+    }
+
+    fn plan_restart(&mut self) {
+        self.start_at = Instant::now() + self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    fn state(&self) -> ServiceState {
+        let process = self.process.as_ref().and_then(|process| ProcessId::of(process.pid()));
+        ServiceState { name: self.service.name().to_owned(), process, restarts: self.starts.saturating_sub(1) }
+    }
+}
+
+fn prepare_foundations(stack: &Stack, secrets: &Secrets) -> Result<()> {
+    let kafka = stack.kafka()?;
+    std::thread::scope(|scope| {
+        let kafka = scope.spawn(move || kafka.prepare());
+        stack.postgres(secrets).prepare()?;
+        kafka.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Ends what a supervisor that was killed left running.
+pub fn stop_leftovers(stack: &Stack) {
+    let state = State::load(stack);
+    for service in Service::ALL.into_iter().rev() {
+        let Some(process) = state.process(service) else { continue };
+        process.signal(if service == Service::Postgres { Signal::SIGINT } else { Signal::SIGTERM });
+        let gone = nexus_local::wait_until("the end of a leftover", STOP_DEADLINE, || Ok(!process.is_alive()));
+        if gone.is_err() {
+            process.signal(Signal::SIGKILL);
+        }
+    }
+}
+
+/// Standard error is `supervisor.log`.
+fn log(text: &str) {
+    crate::output::note(format_args!("{} {text}", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ")));
+}

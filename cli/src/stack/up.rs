@@ -1,0 +1,149 @@
+//! `nexus up`, step by step. Every step finds what an earlier run has done and goes on from there.
+
+use std::net::TcpListener;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use nexus_local::jars;
+use nix::sys::signal::Signal;
+
+use super::state::{Lock, State, supervisor_runs};
+use super::{Secrets, Service, Stack, database, down, logs, status, tour};
+use crate::{args, import, output};
+
+const FOUNDATION_DEADLINE: Duration = Duration::from_secs(120);
+const SERVICES_DEADLINE: Duration = Duration::from_secs(120);
+/// How long the supervisor may take to show itself.
+const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// A service that was started again this often while `up` waits is not going to come up.
+const RESTARTS_MAX: u64 = 8;
+
+pub async fn up(stack: &Stack, options: &args::Up) -> Result<ExitCode> {
+    let started = Instant::now();
+    if options.fresh && stack.folder.exists() {
+        output::step("old state deleted", delete(stack)).await?;
+    }
+    stack.make_folders()?;
+    let _lock = Lock::try_take(stack, Lock::UP)?.context("another `up` of this stack is running")?;
+    let secrets = Secrets::load_or_generate(stack)?;
+
+    output::step("Apache Kafka at hand", fetch_kafka(stack)).await?;
+    start_supervisor(stack)?;
+    let foundations = [Service::Postgres, Service::Kafka];
+    output::step("PostgreSQL and Kafka ready", wait_ready(stack, &foundations, FOUNDATION_DEADLINE)).await?;
+    output::step("databases, roles, schemas, topic", prepare(stack, &secrets)).await?;
+    restart_outdated(stack)?;
+    output::step("services ready", wait_ready(stack, &Service::ALL, SERVICES_DEADLINE)).await?;
+    if !options.no_sample && !stack.sample_marker().exists() {
+        load_sample(stack).await?;
+    }
+    output::line(format_args!("  ready after {}\n", output::seconds(started.elapsed())));
+    tour::print(stack).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn delete(stack: &Stack) -> Result<()> {
+    down::stop(stack).await?;
+    std::fs::remove_dir_all(&stack.folder).with_context(|| format!("can't delete {}", stack.folder.display()))
+}
+
+async fn fetch_kafka(stack: &Stack) -> Result<()> {
+    let (pom, cache) = (stack.home.path("infra/kafka/pom.xml"), stack.home.cache()?);
+    tokio::task::spawn_blocking(move || jars::fetch(&pom, &cache, "kafka")).await??;
+    Ok(())
+}
+
+/// Starts the background process, unless one runs.
+fn start_supervisor(stack: &Stack) -> Result<()> {
+    if supervisor_runs(stack)? {
+        return Ok(());
+    }
+    super::supervisor::stop_leftovers(stack);
+    State::default().store(stack)?;
+    check_ports(stack)?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(stack.log_file("supervisor"))?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("--port-base")
+        .arg(stack.ports.base.to_string())
+        .arg("--home")
+        .arg(stack.home.path(""))
+        .arg("supervise");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&stack.folder);
+    command.spawn().context("can't start the supervisor")?;
+    Ok(())
+}
+
+/// A taken port is easier to understand here than in the log of the service that wanted it.
+fn check_ports(stack: &Stack) -> Result<()> {
+    let base = stack.ports.base;
+    for port in base..=stack.ports.kafka_controller() {
+        if TcpListener::bind(("127.0.0.1", port)).is_err() {
+            bail!(
+                "port {port} is in use; stop what uses it, or choose other ports: ./nexus up --port-base {}",
+                base + 100
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn wait_ready(stack: &Stack, services: &[Service], deadline: Duration) -> Result<()> {
+    let started = Instant::now();
+    for &service in services {
+        while !(State::load(stack).process(service).is_some() && status::is_ready(stack, service).await) {
+            check_progress(stack, service, started.elapsed(), deadline)?;
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+    Ok(())
+}
+
+fn check_progress(stack: &Stack, service: Service, waited: Duration, deadline: Duration) -> Result<()> {
+    let restarts = State::load(stack).service(service).map_or(0, |state| state.restarts);
+    let abandoned = waited > SUPERVISOR_DEADLINE && !supervisor_runs(stack)?;
+    let culprit = if abandoned { "supervisor" } else { service.name() };
+    if abandoned || waited > deadline || restarts > RESTARTS_MAX {
+        let log = stack.log_file(culprit);
+        bail!("{culprit} does not become ready; the end of {}:\n{}", log.display(), logs::tail(&log, 15));
+    }
+    Ok(())
+}
+
+async fn prepare(stack: &Stack, secrets: &Secrets) -> Result<()> {
+    database::create(stack, secrets).await?;
+    database::migrate(stack, secrets).await?;
+    database::create_topic(stack).await?;
+    std::fs::write(stack.prepared_marker(), "")?;
+    Ok(())
+}
+
+/// Services whose program was built anew since they started: they are asked to stop, and the supervisor starts the new
+/// one.
+fn restart_outdated(stack: &Stack) -> Result<()> {
+    let state = State::load(stack);
+    for service in Service::ALL.into_iter().filter(|service| !service.is_foundation()) {
+        let Some(process) = state.process(service) else { continue };
+        let built = std::fs::metadata(stack.home.program(service.name())?)?.modified()?;
+        let running = std::fs::metadata(format!("/proc/{}", process.pid)).and_then(|folder| folder.modified());
+        if running.is_ok_and(|started: SystemTime| started < built) {
+            process.signal(Signal::SIGTERM);
+        }
+    }
+    Ok(())
+}
+
+async fn load_sample(stack: &Stack) -> Result<()> {
+    let sample = vec![stack.home.path("sample")];
+    let report = import::into_stack(stack, sample).await?;
+    if report.refused > 0 {
+        let first = report.refusals.first().map(|refusal| refusal.problem.as_str()).unwrap_or_default();
+        bail!("{} resources of the sample were refused; the first: {first}", report.refused);
+    }
+    output::line(format_args!("  ✓ {} ({:.1} s)", report.sentence(), report.seconds));
+    output::step("read models have seen all of it", tour::wait_for_read_models(stack)).await?;
+    std::fs::write(stack.sample_marker(), "")?;
+    Ok(())
+}

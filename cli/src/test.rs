@@ -1,0 +1,170 @@
+//! `nexus test`: what has to hold before anything is merged, in the order in which it fails fastest.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nexus_local::{Authentication, Durability, Kafka, Lifetime, Postgres, Process, free_ports, jars};
+
+use crate::args::Test;
+use crate::home::Home;
+use crate::output;
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+pub fn run(home: &Home, options: &Test) -> Result<ExitCode> {
+    let started = Instant::now();
+    let steps = Steps { home, servers: None };
+    let outcome = steps.run(options);
+    let total = output::seconds(started.elapsed());
+    Ok(match outcome {
+        Ok(()) => {
+            output::line(format_args!("\n✓ everything holds ({total})"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output::line(format_args!("\n✗ {error:#} ({total})"));
+            ExitCode::FAILURE
+        }
+    })
+}
+
+struct Steps<'a> {
+    home: &'a Home,
+    servers: Option<Servers>,
+}
+
+impl Steps<'_> {
+    fn run(mut self, options: &Test) -> Result<()> {
+        if options.filter.is_none() {
+            self.cargo("format", &["fmt", "--all", "--check"])?;
+            self.cargo(
+                "lints",
+                &["clippy", "--locked", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
+            )?;
+            self.cargo("tidy", &["xtask", "tidy"])?;
+            self.deny()?;
+        }
+        self.cargo("programs", &["build", "--locked", "--release", "--workspace", "--bins"])?;
+        self.start_servers()?;
+        let filter = options.filter.as_deref();
+        let arguments = ["test", "--locked", "--release", "--workspace"].into_iter().chain(filter);
+        let tests = self.cargo("tests", &arguments.collect::<Vec<_>>());
+        self.stop_servers()?;
+        tests
+    }
+
+    fn cargo(&self, name: &str, arguments: &[&str]) -> Result<()> {
+        step(name, || {
+            let mut command = Command::new("cargo");
+            command.args(arguments).current_dir(self.home.path(""));
+            if let Some(servers) = &self.servers {
+                command
+                    .env("NEXUS_TEST_POSTGRES", &servers.postgres_url)
+                    .env("NEXUS_TEST_KAFKA", &servers.kafka_address);
+            }
+            let status = command.status().context("`cargo` is not installed")?;
+            anyhow::ensure!(status.success(), "cargo {} failed", arguments[0]);
+            Ok(())
+        })
+    }
+
+    /// Licences, sources and duplicate bans. Advisories need a database from the network; see SECURITY.md.
+    fn deny(&self) -> Result<()> {
+        step("dependencies", || {
+            let program = cargo_deny(&self.home.cache()?)?;
+            let mut command = Command::new(program);
+            command.args(["--log-level", "warn", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+            let status = command.current_dir(self.home.path("")).status()?;
+            anyhow::ensure!(status.success(), "cargo deny failed");
+            Ok(())
+        })
+    }
+
+    fn start_servers(&mut self) -> Result<()> {
+        step("PostgreSQL and Kafka", || {
+            self.servers = Some(Servers::start(self.home)?);
+            Ok(())
+        })
+    }
+
+    fn stop_servers(&mut self) -> Result<()> {
+        self.servers.take().map_or(Ok(()), Servers::stop)
+    }
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    output::line(format_args!("\n── {name}"));
+    let started = Instant::now();
+    work()?;
+    output::line(format_args!("── {name}: {}", output::seconds(started.elapsed())));
+    Ok(())
+}
+
+/// The servers of one test run, on ports that nobody else uses; they die with this process.
+struct Servers {
+    postgres: Process,
+    kafka: Process,
+    postgres_url: String,
+    kafka_address: String,
+    /// Deleted when dropped.
+    _folder: tempfile::TempDir,
+}
+
+impl Servers {
+    fn start(home: &Home) -> Result<Self> {
+        let jars = jars::fetch(&home.path("infra/kafka/pom.xml"), &home.cache()?, "kafka")?;
+        // The account of PostgreSQL has to get in; what lies inside is closed by its own permissions.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        let folder = tempfile::Builder::new().prefix("nexus-test-").permissions(open).tempdir()?;
+        let ports = free_ports(3)?;
+        let postgres = Postgres {
+            folder: folder.path().join("postgres"),
+            port: ports[0],
+            durability: Durability::Throwaway,
+            authentication: Authentication::Trust,
+            log: folder.path().join("postgres.log"),
+        };
+        let kafka = Kafka {
+            folder: folder.path().join("kafka"),
+            port: ports[1],
+            controller_port: ports[2],
+            jars,
+            log: folder.path().join("kafka.log"),
+        };
+        let postgres_url = postgres.url("postgres", None, "postgres");
+        let kafka_address = kafka.bootstrap();
+        let (postgres, kafka) = std::thread::scope(|scope| {
+            let kafka = scope.spawn(|| kafka.start(Lifetime::Parent));
+            let postgres = postgres.start(Lifetime::Parent)?;
+            let kafka = kafka.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            anyhow::Ok((postgres, kafka))
+        })?;
+        Ok(Self { postgres, kafka, postgres_url, kafka_address, _folder: folder })
+    }
+
+    fn stop(mut self) -> Result<()> {
+        // Its files go with the folder: there is nothing to be careful about.
+        self.kafka.kill()?;
+        self.postgres.stop(STOP_DEADLINE)?;
+        Ok(())
+    }
+}
+
+/// The pinned `cargo-deny`, built once per checkout.
+fn cargo_deny(cache: &Path) -> Result<PathBuf> {
+    let root = cache.join(format!("cargo-deny-{CARGO_DENY_VERSION}"));
+    let program = root.join("bin/cargo-deny");
+    if !program.exists() {
+        output::line("building cargo-deny, once for this checkout");
+        let mut command = Command::new("cargo");
+        command.args(["install", "cargo-deny", "--quiet", "--locked", "--version", CARGO_DENY_VERSION]);
+        command.arg("--root").arg(&root).arg("--target-dir").arg(root.join("build"));
+        let status = command.status()?;
+        anyhow::ensure!(status.success(), "cargo install cargo-deny failed");
+        std::fs::remove_dir_all(root.join("build")).ok();
+    }
+    Ok(program)
+}

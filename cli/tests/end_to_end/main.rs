@@ -1,0 +1,75 @@
+//! The promises of the whole, kept with the real programs: what a new user does, on the sample that the project ships.
+//!
+//! Two stacks are started: one is left in peace, the other has its processes killed during the import. What is in them
+//! afterwards must be the same. It takes a minute or two, so there is one test for each stack and no more.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod canary;
+mod log;
+mod sent;
+mod stack;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::sent::Sent;
+use crate::stack::Stack;
+
+/// Every process that may be killed while patients come in. Postgres is left to a later test of its own.
+const KILLED: [&str; 4] = ["relay", "projector", "command-api", "kafka"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disturbed_import_ends_like_an_undisturbed_one() {
+    let sent = Sent::sample();
+
+    let calm = Stack::start(&[]).await;
+    calm.up_again_is_quick_and_adds_nothing().await;
+    sent.is_read_back(&calm).await;
+    let rows = calm.read_models().await;
+    // Synthea makes no appointments.
+    let empty = rows.iter().filter(|(table, (count, _))| *count == 0 && !table.starts_with("appointments_v1."));
+    assert_eq!(empty.count(), 0, "a read model is empty: {rows:?}");
+    log::has_no_gap(&calm, sent.len()).await;
+    a_first_session_goes_as_printed(&calm).await;
+    canary::nothing_of_a_patient_is_found(&calm).await;
+    log::a_stock_reader_reads_a_stream(&calm).await;
+    log::records_have_their_documented_headers(&calm).await;
+    calm.down().await;
+
+    let stormy = Stack::start(&["--no-sample"]).await;
+    let killer = stormy.kill_each(&KILLED);
+    let (imported, ()) = tokio::join!(stormy.import_sample(), killer);
+    assert_eq!(imported["refused"], json!(0), "{imported}");
+    stormy.wait_until_read_models_are_level().await;
+    sent.is_read_back(&stormy).await;
+    log::has_no_gap(&stormy, sent.len()).await;
+    assert_same_rows(&rows, &stormy.read_models().await);
+    let again = stormy.import_sample().await;
+    assert_eq!((again["accepted"].clone(), again["refused"].clone()), (json!(0), json!(0)), "{again}");
+    assert_eq!(again["already_there"], json!(sent.len()), "{again}");
+    log::has_no_gap(&stormy, sent.len()).await;
+    stormy.down().await;
+}
+
+fn assert_same_rows(calm: &BTreeMap<String, (i64, String)>, stormy: &BTreeMap<String, (i64, String)>) {
+    let differing: Vec<_> = calm.iter().filter(|(table, rows)| stormy.get(*table) != Some(rows)).collect();
+    assert!(differing.is_empty() && calm.len() == stormy.len(), "{differing:?} became {stormy:?}");
+}
+
+/// Search, chart, record, and read one's own write, as `up` prints them.
+async fn a_first_session_goes_as_printed(stack: &Stack) {
+    let requests = stack.printed_requests();
+    assert_eq!(requests.len(), 3, "`up` prints three requests");
+    let answers: Vec<Value> = requests.iter().map(|request| stack.run_as_printed(request)).collect();
+    let patient = answers[0]["items"][0]["id"].as_str().expect("the search finds the patient");
+    assert!(requests[1].contains(patient), "the chart is that of the patient found");
+    assert!(answers[1].is_object(), "{}", answers[1]);
+    let series = &answers[2]["items"];
+    assert_eq!(series[0]["value"].to_string(), "72", "the observation just recorded is the newest: {series}");
+}
+
+/// How long anything may take to settle before the test gives up. Generous: the machine may be busy.
+const DEADLINE: Duration = Duration::from_secs(120);

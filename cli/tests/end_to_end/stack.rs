@@ -1,0 +1,206 @@
+//! A stack of real processes, started and stopped through the command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::DEADLINE;
+
+const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+/// What the issue of the first release promises for a second `up`.
+const SECOND_UP_AT_MOST: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Stopped and deleted when dropped, however the test ends.
+pub struct Stack {
+    pub port_base: u16,
+    pub folder: PathBuf,
+    pub http: reqwest::Client,
+    printed: String,
+}
+
+impl Stack {
+    pub async fn start(options: &[&str]) -> Self {
+        let mut stack = Self {
+            port_base: free_range(),
+            folder: PathBuf::new(),
+            http: reqwest::Client::new(),
+            printed: String::new(),
+        };
+        stack.printed = stack.nexus(&[&["up"], options].concat());
+        let status: Value = serde_json::from_str(&stack.nexus(&["status", "--json"])).unwrap();
+        assert_eq!(status["ready"], Value::Bool(true), "{status}");
+        stack.folder = PathBuf::from(status["state_dir"].as_str().unwrap());
+        stack
+    }
+
+    /// Runs the program and answers what it printed; it must succeed.
+    pub fn nexus(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "nexus {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nexus"));
+        command.args(["--port-base", &self.port_base.to_string()]).args(arguments);
+        command.env("NEXUS_HOME", home());
+        command
+    }
+
+    pub async fn up_again_is_quick_and_adds_nothing(&self) {
+        let before = self.heads().await;
+        let started = Instant::now();
+        self.nexus(&["up"]);
+        assert!(started.elapsed() < SECOND_UP_AT_MOST, "a second `up` took {:?}", started.elapsed());
+        assert_eq!(before, self.heads().await);
+    }
+
+    pub async fn import_sample(&self) -> Value {
+        let mut command = self.command(&["import", "--json"]);
+        command.arg(home().join("sample"));
+        // It fails if anything was refused; the report says what.
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Kills one process after the other, each as soon as some events have come in since the last.
+    pub async fn kill_each(&self, names: &[&str]) {
+        let log = self.database("nexus_log").await;
+        let mut seen = 0;
+        for name in names {
+            let enough = seen + 300;
+            while seen < enough {
+                tokio::time::sleep(POLL_INTERVAL).await;
+                seen = sqlx::query_scalar("select coalesce(sum(position), 0)::bigint from heads")
+                    .fetch_one(&log)
+                    .await
+                    .unwrap();
+            }
+            kill(Pid::from_raw(self.pid(name)), Signal::SIGKILL).unwrap();
+        }
+    }
+
+    fn pid(&self, name: &str) -> i32 {
+        let output = self.command(&["status", "--json"]).output().unwrap();
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let services = status["services"].as_array().unwrap();
+        let service = services.iter().find(|service| service["name"] == name).unwrap();
+        service["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    pub fn token(&self, role: &str) -> String {
+        self.nexus(&["token", role]).trim().to_owned()
+    }
+
+    pub fn write_door(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port_base + 1)
+    }
+
+    pub fn read_door(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port_base + 2)
+    }
+
+    pub fn kafka(&self) -> String {
+        format!("127.0.0.1:{}", self.port_base + 6)
+    }
+
+    /// One of the stack's databases, as its superuser.
+    pub async fn database(&self, name: &str) -> PgPool {
+        let secrets: Value =
+            serde_json::from_slice(&std::fs::read(self.folder.join("secrets/secrets.json")).unwrap()).unwrap();
+        let password = secrets["databases"]["postgres"].as_str().unwrap();
+        let url = format!("postgres://postgres:{password}@127.0.0.1:{}/{name}", self.port_base + 5);
+        PgPool::connect(&url).await.unwrap()
+    }
+
+    pub async fn heads(&self) -> Vec<(i32, i64)> {
+        let log = self.database("nexus_log").await;
+        sqlx::query_as("select partition, position from heads order by partition").fetch_all(&log).await.unwrap()
+    }
+
+    /// Waits until every checkpoint stands at its head.
+    pub async fn wait_until_read_models_are_level(&self) {
+        let (heads, read) = (self.heads().await, self.database("nexus_read").await);
+        let models = nexus_projections::read_models().len();
+        let started = Instant::now();
+        loop {
+            let rows: Vec<(i32, i64, i64)> = sqlx::query_as(
+                "select partition, min(position), count(*) from projection.checkpoints group by partition order by partition",
+            )
+            .fetch_all(&read)
+            .await
+            .unwrap();
+            let level = heads.iter().all(|(partition, head)| {
+                *head == 0 || rows.iter().any(|row| row.0 == *partition && row.1 >= *head && row.2 == models as i64)
+            });
+            if level {
+                return;
+            }
+            assert!(started.elapsed() < DEADLINE, "read models do not catch up: {rows:?} of {heads:?}");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Rows and their hash, for each table of each read model.
+    pub async fn read_models(&self) -> BTreeMap<String, (i64, String)> {
+        let read = self.database("nexus_read").await;
+        let mut all = BTreeMap::new();
+        for model in nexus_projections::read_models() {
+            let schema = format!("{}_v{}", model.name(), model.version());
+            let tables = nexus_projections::engine::row_hashes(&read, &schema).await.unwrap();
+            all.extend(tables.into_iter().map(|(table, rows)| (format!("{schema}.{table}"), rows)));
+        }
+        all
+    }
+
+    /// The shell commands that `up` printed under "requests to try".
+    pub fn printed_requests(&self) -> Vec<String> {
+        let (_, requests) = self.printed.split_once("requests to try").expect("`up` prints requests to try");
+        let parts = requests.split("\n# ").skip(1);
+        parts.map(|part| part.split_once('\n').map_or(part, |(_, command)| command).trim().to_owned()).collect()
+    }
+
+    /// Runs a printed request in a shell, in the checkout, with the program under test as `./nexus`.
+    pub fn run_as_printed(&self, request: &str) -> Value {
+        let program = format!("'{}'", env!("CARGO_BIN_EXE_nexus"));
+        let request = request.replace("./nexus", &program);
+        let output =
+            Command::new("bash").args(["-c", &request]).env("NEXUS_HOME", home()).current_dir(home()).output().unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("`{request}` answered: {answer}"))
+    }
+
+    pub async fn down(self) {
+        self.nexus(&["down"]);
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        drop(self.command(&["down"]).output());
+        if std::thread::panicking() {
+            eprintln!("the logs of the stack are kept in {}", self.folder.display());
+        } else if self.folder.ends_with(format!("stack-{}", self.port_base)) {
+            std::fs::remove_dir_all(&self.folder).ok();
+        }
+    }
+}
+
+pub fn home() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Eight free ports in a row, below the range from which the system hands out ports.
+fn free_range() -> u16 {
+    let start = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 10;
+    let free = |base: &u16| (0..8).all(|port| std::net::TcpListener::bind(("127.0.0.1", base + port)).is_ok());
+    (start..32_000).step_by(10).find(free).expect("eight free ports in a row")
+}

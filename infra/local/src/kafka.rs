@@ -1,0 +1,154 @@
+//! One Kafka broker in KRaft mode, broker and controller in one process, reachable on 127.0.0.1 only.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use uuid::Uuid;
+
+use crate::{Launch, Lifetime, Process, wait_until};
+
+const START_DEADLINE: Duration = Duration::from_secs(90);
+/// A bundle entry of 213 kB is the largest seen; sealed and with headers it stays far below this.
+const MESSAGE_SIZE_MAX: usize = 8 * 1024 * 1024;
+/// The default of 50 makes 100 files for a handful of consumer groups.
+const OFFSETS_PARTITIONS: u32 = 8;
+const HEAP: &str = "-Xmx512m";
+
+/// A broker that has its folder and configuration, and can be launched.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    pub folder: PathBuf,
+    pub port: u16,
+    pub controller_port: u16,
+    /// The folder with the jars, from [`crate::jars::fetch`].
+    pub jars: PathBuf,
+    pub log: PathBuf,
+}
+
+impl Kafka {
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Formats the storage (once) and writes the configuration (each time).
+    pub fn prepare(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.folder)?;
+        std::fs::write(self.folder.join("server.properties"), self.settings())?;
+        std::fs::write(self.folder.join("log4j2.xml"), LOGGING)?;
+        if !self.folder.join("data/meta.properties").exists() {
+            self.format().context("can't format Kafka's storage")?;
+        }
+        Ok(())
+    }
+
+    /// How to start the prepared broker.
+    pub fn launch(&self) -> Launch {
+        let launch = Launch::new("java", &self.folder, &self.log).arg(HEAP).arg("-Xms256m");
+        self.java_arguments().into_iter().fold(launch, Launch::arg).arg("kafka.Kafka").arg("server.properties")
+    }
+
+    /// Prepares and starts it, and waits until it answers.
+    pub fn start(&self, lifetime: Lifetime) -> Result<Process> {
+        self.prepare()?;
+        let mut process = self.launch().start(lifetime)?;
+        wait_until("Kafka becoming ready", START_DEADLINE, || {
+            if process.ended().is_some() {
+                bail!("Kafka ended while starting; its log is {}", self.log.display());
+            }
+            Ok(is_ready(&self.bootstrap(), Duration::from_millis(500)))
+        })?;
+        Ok(process)
+    }
+
+    /// The version, read from the name of the server's jar.
+    pub fn version(&self) -> Result<String> {
+        let names = std::fs::read_dir(&self.jars)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let version = |name: String| Some(name.strip_prefix("kafka-server-")?.strip_suffix(".jar")?.to_owned());
+        let mut versions = names.filter_map(version).filter(|text| text.starts_with(|c: char| c.is_ascii_digit()));
+        versions.next().context("the folder of Kafka's jars has no server in it")
+    }
+
+    fn java_arguments(&self) -> [String; 5] {
+        [
+            "-cp".to_owned(),
+            format!("{}/*", self.jars.display()),
+            format!("-Dlog4j2.configurationFile={}", self.folder.join("log4j2.xml").display()),
+            "-Djava.awt.headless=true".to_owned(),
+            "-XX:+ExitOnOutOfMemoryError".to_owned(),
+        ]
+    }
+
+    fn format(&self) -> Result<()> {
+        let mut command = Command::new("java");
+        command.args(self.java_arguments()).arg("kafka.tools.StorageTool").current_dir(&self.folder);
+        command.args(["format", "-c", "server.properties", "-t", &cluster_id()]);
+        let output = command.stdin(Stdio::null()).output().context("`java` is not installed")?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> String {
+        let Self { port, controller_port, folder, .. } = self;
+        let data = folder.join("data");
+        format!(
+            "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+auto.create.topics.enable=false
+message.max.bytes={MESSAGE_SIZE_MAX}
+replica.fetch.max.bytes={MESSAGE_SIZE_MAX}
+offsets.topic.num.partitions={OFFSETS_PARTITIONS}
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+",
+            data = data.display()
+        )
+    }
+}
+
+/// Whether a broker answers a metadata request and is a member of its cluster.
+pub fn is_ready(bootstrap: &str, timeout: Duration) -> bool {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("log_level", "0");
+    let Ok(consumer) = config.create::<BaseConsumer>() else { return false };
+    consumer.fetch_metadata(None, timeout).is_ok_and(|metadata| !metadata.brokers().is_empty())
+}
+
+/// Kafka's form of a random id; one that begins with a dash would be read as an option.
+fn cluster_id() -> String {
+    loop {
+        let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
+        if !id.starts_with('-') {
+            return id;
+        }
+    }
+}
+
+const LOGGING: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="WARN" shutdownHook="disable">
+  <Appenders>
+    <Console name="out"><PatternLayout pattern="%d{ISO8601}{UTC}Z %p %c{1} %m%n"/></Console>
+  </Appenders>
+  <Loggers>
+    <Root level="WARN"><AppenderRef ref="out"/></Root>
+  </Loggers>
+</Configuration>
+"#;

@@ -1,0 +1,19 @@
+//! Starts PostgreSQL and Apache Kafka as ordinary processes of this machine: no containers, no mocks.
+//!
+//! A server is *prepared* (folder, configuration, first format; safe to repeat) and then *launched*. What a launch
+//! needs is a value, [`Launch`], so that the supervisor of a stack can restart it and a test can simply own it.
+//! Everything here blocks; callers inside an async runtime use `spawn_blocking`.
+
+pub mod jars;
+pub mod kafka;
+pub mod postgres;
+
+mod launch;
+mod ports;
+mod wait;
+
+pub use kafka::Kafka;
+pub use launch::{Launch, Lifetime, Process, User, can_traverse};
+pub use ports::{Ports, free_port, free_ports};
+pub use postgres::{Authentication, Durability, Postgres};
+pub use wait::wait_until;
