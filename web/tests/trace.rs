@@ -1,7 +1,5 @@
 //! One trace from the caller's `traceparent` to ours, without any exporter.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
-
 use axum::{Router, routing::get};
 use nexus_web::{
     pipeline::{Limits, bound},

@@ -36,11 +36,11 @@ async fn leave_marks(stack: &Stack) {
     let (write, read) = (stack.write_door(), stack.read_door());
     let body = json!({
         "identifiers": [{"system": "http://hospital.example/mrn", "value": MARKS[2], "type": "MR"}],
-        "name": {"family": MARKS[0], "given": [MARKS[1]]},
+        "names": [{"family": MARKS[0], "given": [MARKS[1]]}],
         "birthDate": "1971-03-04",
         "gender": "female",
-        "address": [{"line": [MARKS[3]], "city": "Bergen"}],
-        "telecom": [{"system": "phone", "value": MARKS[4]}]
+        "addresses": [{"line": [MARKS[3]], "city": "Bergen"}],
+        "telecoms": [{"system": "phone", "value": MARKS[4]}]
     });
     let post = |path: String, token: &str, body: &Value| {
         stack.http.post(format!("{write}{path}")).bearer_auth(token).json(body).send()
