@@ -50,7 +50,7 @@ impl Steps<'_> {
         self.cargo("programs", &["build", "--locked", "--release", "--workspace", "--bins"])?;
         self.start_servers()?;
         let filter = options.filter.as_deref();
-        let arguments = ["test", "--locked", "--release", "--workspace"].into_iter().chain(filter);
+        let arguments = ["test", "--locked", "--release", "--workspace", "--no-fail-fast"].into_iter().chain(filter);
         let tests = self.cargo("tests", &arguments.collect::<Vec<_>>());
         self.stop_servers()?;
         tests

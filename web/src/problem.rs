@@ -131,15 +131,36 @@ pub struct ProblemBody {
 }
 
 impl Fault {
-    /// A fault of the element at `pointer`.
+    /// A fault of the element at `pointer`. A pointer may lead through members that only the sender knows: what does not
+    /// look like the name of an element is left out of it.
     pub fn new(pointer: impl Into<String>, code: impl Into<String>, detail: impl Into<String>) -> Self {
-        let mut pointer = pointer.into();
+        let mut pointer = without_strange_names(pointer.into());
         if pointer.len() > POINTER_BYTES_MAX {
             let end = (0..=POINTER_BYTES_MAX).rev().find(|end| pointer.is_char_boundary(*end)).unwrap_or(0);
             pointer.truncate(end);
         }
         Self { pointer, code: code.into(), detail: detail.into() }
     }
+}
+
+/// Replaces each token of a JSON pointer by `?` unless it is an index or could be the name of an element, as FHIR and we
+/// write them: camelCase, ASCII. What people are called, and numbers that they are known by, look different.
+fn without_strange_names(pointer: String) -> String {
+    let index = |token: &str| token.len() <= 9 && token.bytes().all(|byte| byte.is_ascii_digit());
+    let element = |token: &str| {
+        let name = token.strip_prefix('_').unwrap_or(token);
+        // The one FHIR data type with digits in its name, as in `valueBase64Binary`.
+        let name = name.strip_suffix("Base64Binary").unwrap_or(name);
+        name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+    };
+    let plain = |token: &str| token.is_empty() || index(token) || element(token);
+    // The names of parameters have no slash; they are ours.
+    if !pointer.starts_with('/') || pointer.split('/').all(plain) {
+        return pointer;
+    }
+    let tokens = pointer.split('/').map(|token| if plain(token) { token } else { "?" });
+    tokens.collect::<Vec<_>>().join("/")
 }
 
 impl Problem {

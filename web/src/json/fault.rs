@@ -10,14 +10,42 @@ use crate::problem::Fault;
 /// The longest text that is taken from a message, in bytes.
 const EXPECTED_BYTES_MAX: usize = 300;
 
+/// Names that differ from what was sent by at most this many letters are suggested instead.
+const SUGGESTED_DISTANCE_MAX: usize = 2;
+
 /// A fault at a path of a body.
-pub(crate) fn of_serde(path: &Path, message: &str) -> Fault {
-    let (code, detail) = classify(message);
-    let pointer = pointer_of(path);
-    match missing_member(message) {
+pub(crate) fn of_serde(path: &Path, error: &serde_json::Error) -> Fault {
+    let message = error.to_string();
+    if let Some(sent) = unknown_member(&message) {
+        return unknown(path, sent, &message, error.line(), error.column());
+    }
+    let (code, detail) = classify(&message);
+    let pointer = pointer_of(path.iter());
+    match missing_member(&message) {
         Some(member) => Fault::new(format!("{pointer}/{}", escape(member)), code, detail),
         None => Fault::new(pointer, code, detail),
     }
+}
+
+/// An unknown member is the sender's text, name included: it is told by its object, line and column, and by the known
+/// name that it resembles.
+fn unknown(path: &Path, sent: &str, message: &str, line: usize, column: usize) -> Fault {
+    let within = path.iter().take_while(|segment| !matches!(segment, Segment::Map { key } if key == sent));
+    let known = expected(message).unwrap_or_default();
+    let names = known.split('`').skip(1).step_by(2);
+    let nearest = names.min_by_key(|name| strsim::osa_distance(name, sent));
+    let hint = match nearest.filter(|name| strsim::osa_distance(name, sent) <= SUGGESTED_DISTANCE_MAX) {
+        Some(name) => format!(" Did you mean `{name}`?"),
+        None if known.is_empty() => String::new(),
+        None => format!(" Expected {known}."),
+    };
+    let detail = format!("There is no such member here (line {line}, column {column}).{hint}");
+    Fault::new(pointer_of(within), "unknown-member", detail)
+}
+
+fn unknown_member(message: &str) -> Option<&str> {
+    let from_name = message.strip_prefix("unknown field `")?;
+    from_name.rsplit_once(", expected ").or_else(|| from_name.rsplit_once(", there are no fields"))?.0.strip_suffix('`')
 }
 
 /// The parameter and what is wrong with it, from the message of the query deserializer. An unknown parameter is not named,
@@ -43,7 +71,7 @@ pub(crate) fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
-fn pointer_of(path: &Path) -> String {
+fn pointer_of<'a>(path: impl Iterator<Item = &'a Segment>) -> String {
     let mut pointer = String::new();
     for segment in path {
         match segment {
@@ -58,8 +86,7 @@ fn pointer_of(path: &Path) -> String {
 
 fn classify(message: &str) -> (&'static str, String) {
     const UNSPECIFIC: &str = "The value is not acceptable here.";
-    let kinds: [(&str, &str, &str); 7] = [
-        ("unknown field", "unknown-member", "There is no such member here."),
+    let kinds: [(&str, &str, &str); 6] = [
         ("unknown variant", "unknown-value", "The value is none of the known ones."),
         ("missing field", "missing-member", "This member is needed."),
         ("duplicate field", "repeated-member", "An object has this member more than once."),
@@ -70,8 +97,7 @@ fn classify(message: &str) -> (&'static str, String) {
     let Some((prefix, code, text)) = kinds.iter().find(|(prefix, ..)| message.starts_with(prefix)) else {
         return ("invalid-value", UNSPECIFIC.to_owned());
     };
-    // For an unknown member the list of known ones is documentation, and long; for a type it is the answer.
-    let wants_expected = !matches!(*prefix, "unknown field" | "missing field" | "duplicate field");
+    let wants_expected = !matches!(*prefix, "missing field" | "duplicate field");
     match expected(message).filter(|_| wants_expected) {
         Some(expected) => (code, format!("{text} Expected {expected}.")),
         None => (code, (*text).to_owned()),

@@ -117,7 +117,7 @@ fn explain<T: DeserializeOwned>(text: &[u8], error: &serde_json::Error) -> Probl
     }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-        Err(error) => Problem::invalid_body(fault::of_serde(error.path(), &error.inner().to_string())),
+        Err(error) => Problem::invalid_body(fault::of_serde(error.path(), error.inner())),
         Ok(_) => Problem::malformed_json(error.line(), error.column()),
     }
 }

@@ -75,7 +75,23 @@ fn bad_bodies_are_refused_by_place() {
         (r#"{"name":"x","items":[{"amount":1}]}"#, "invalid-body", "/items/0/kind", "missing-member"),
         (r#"{"items":"Marker"}"#, "invalid-body", "/items", "wrong-type"),
         (r#"{}"#, "invalid-body", "/name", "missing-member"),
-        (r#"{"name":"Marker","nmae":"Marker"}"#, "invalid-body", "/nmae", "unknown-member"),
+        (r#"{"name":"Marker","nmae":"Marker"}"#, "invalid-body", "", "unknown-member"),
+        (r#"{"name":"x","Marker":1}"#, "invalid-body", "", "unknown-member"),
+        (r#"{"name":"x","`, expected `Marker`":1}"#, "invalid-body", "", "unknown-member"),
+        (
+            r#"{"name":"x","items":[{"amount":1,"kind":"small","Marker":2}]}"#,
+            "invalid-body",
+            "/items/0",
+            "unknown-member",
+        ),
+        (r#"{"name":"x","anything":{"Marker M.":{"b":1,"b":2}}}"#, "invalid-body", "/anything/?/b", "repeated-member"),
+        (
+            r#"{"name":"x","anything":{"_valueBase64Binary":{"b":1,"b":2}}}"#,
+            "invalid-body",
+            "/anything/_valueBase64Binary/b",
+            "repeated-member",
+        ),
+        (r#"{"Marker-1":1,"Marker-1":2}"#, "invalid-body", "/?", "repeated-member"),
         (r#"{"name":"Marker","name":"Marker"}"#, "invalid-body", "/name", "repeated-member"),
         (
             r#"{"name":"x","anything":[0,{"a":{"b":1,"c":2,"\u0062":3}}]}"#,
@@ -92,6 +108,19 @@ fn bad_bodies_are_refused_by_place() {
     ];
     for (text, slug, pointer, code) in table {
         assert_eq!(refused(text), (slug, pointer.to_owned(), code.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_member_is_told_by_its_place_and_by_what_it_resembles() {
+    let detail = |text: &str| read(text).unwrap_err().errors()[0].detail.clone();
+    let known = "`name`, `items`, `anything`, `raw`";
+    let expected = [
+        (r#"{"nmae":1}"#, "There is no such member here (line 1, column 7). Did you mean `name`?".to_owned()),
+        ("{\n \"Marker\":1}", format!("There is no such member here (line 2, column 9). Expected one of {known}.")),
+    ];
+    for (text, expected) in expected {
+        assert_eq!(detail(text), expected);
     }
 }
 
