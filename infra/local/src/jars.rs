@@ -14,6 +14,7 @@ pub fn fetch(pom: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
         return Ok(folder);
     }
     std::fs::create_dir_all(cache)?;
+    remove_abandoned_drafts(cache, name)?;
     let draft = cache.join(format!("{name}.draft-{}", std::process::id()));
     copy_dependencies(pom, &draft).with_context(|| format!("can't fetch the jars of {name} with Maven"))?;
     if let Err(error) = std::fs::rename(&draft, &folder) {
@@ -32,6 +33,20 @@ pub fn folder(pom: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     Ok(cache.join(format!("{name}-{:016x}", hasher.finish())))
+}
+
+/// A fetch that was interrupted could not clean up after itself. The number at the end says whose draft it is.
+fn remove_abandoned_drafts(cache: &Path, name: &str) -> Result<()> {
+    let prefix = format!("{name}.draft-");
+    for entry in std::fs::read_dir(cache)? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let pid = file_name.to_str().and_then(|text| text.strip_prefix(&prefix));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn copy_dependencies(pom: &Path, target: &Path) -> Result<()> {

@@ -14,6 +14,6 @@ mod wait;
 
 pub use kafka::Kafka;
 pub use launch::{Launch, Lifetime, Process, User, can_traverse};
-pub use ports::{Ports, free_port, free_ports};
+pub use ports::{Ports, free_ports};
 pub use postgres::{Authentication, Durability, Postgres};
 pub use wait::wait_until;

@@ -12,6 +12,8 @@ pub struct Ports {
 
 impl Ports {
     pub const DEFAULT_BASE: u16 = 7400;
+    /// The highest base that leaves room for all eight.
+    pub const BASE_MAX: u16 = u16::MAX - 7;
 
     pub fn auth(self) -> u16 {
         self.base
@@ -46,12 +48,7 @@ impl Ports {
     }
 }
 
-/// A port of the loopback interface that was free a moment ago.
-pub fn free_port() -> Result<u16> {
-    Ok(free_ports(1)?[0])
-}
-
-/// Several different free ports: all are held open until the last one is found.
+/// Different ports of the loopback interface that were free a moment ago: all are held open until the last one is found.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     let listeners = (0..count)
         .map(|_| TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1"))

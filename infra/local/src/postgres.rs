@@ -87,9 +87,12 @@ impl Postgres {
         self.folder.join("data")
     }
 
+    /// Makes a draft and gives it its name when it is complete: what was cut off is never taken for a database.
     fn initdb(&self, user: &User) -> Result<()> {
+        let draft = self.folder.join("data.draft");
+        std::fs::remove_dir_all(&draft).or_else(ignore_missing)?;
         let mut command = command_as(user, &bin("initdb")?);
-        command.arg("-D").arg(self.data()).current_dir(&self.folder);
+        command.arg("-D").arg(&draft).current_dir(&self.folder);
         command.args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums"]);
         if self.durability == Durability::Throwaway {
             command.arg("--no-sync");
@@ -104,14 +107,17 @@ impl Postgres {
         };
         let outcome = run(command);
         std::fs::remove_file(&password_file).or_else(ignore_missing)?;
-        outcome
+        outcome?;
+        std::fs::rename(&draft, self.data())?;
+        Ok(())
     }
 
     fn settings(&self) -> String {
         let mut settings = vec![
             "listen_addresses = '127.0.0.1'".to_owned(),
             format!("port = {}", self.port),
-            format!("unix_socket_directories = '{}'", self.folder.display()),
+            // Everybody comes over TCP, and the path of a socket must be short, which a checkout's need not be.
+            "unix_socket_directories = ''".to_owned(),
             "max_connections = 400".to_owned(),
             "shared_buffers = '256MB'".to_owned(),
             "max_wal_size = '2GB'".to_owned(),
@@ -140,7 +146,7 @@ impl Postgres {
             Authentication::Trust => "trust",
             Authentication::Password(_) => "scram-sha-256",
         };
-        format!("local all all {method}\nhost all all 127.0.0.1/32 {method}\n")
+        format!("host all all 127.0.0.1/32 {method}\n")
     }
 
     /// Writes a file that only the server's account can read.
