@@ -3,14 +3,28 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::source::Request;
+/// How a request fared.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Each of its resources by itself, in the order of the request.
+    Entries(Vec<Fate>),
+    /// Nothing of it was stored.
+    Refused(Refused),
+}
 
-/// How each resource of a request fared.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    pub accepted: u64,
-    pub already_there: u64,
-    pub refused: u64,
+/// How one resource fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Accepted,
+    AlreadyThere,
+    Refused(String),
+}
+
+/// Why a request was refused as a whole.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Whether what was sent is at fault, or only who sent it and when.
+    pub is_about_content: bool,
     /// Index in the request and reason, for the entries at fault.
     pub problems: Vec<(Option<usize>, String)>,
 }
@@ -42,23 +56,16 @@ struct EntryResponse {
 /// Reads the bundle that answers an accepted request.
 pub fn of_bundle(body: &[u8], freshness: Freshness) -> Result<Outcome, serde_json::Error> {
     let bundle: ResponseBundle = serde_json::from_slice(body)?;
-    let mut outcome = Outcome::default();
-    for (index, entry) in bundle.entry.into_iter().enumerate() {
-        let response = entry.response;
-        match response.status.get(..3) {
-            Some("201" | "202") if freshness == Freshness::First => outcome.accepted += 1,
-            Some("200" | "201" | "202" | "204") => outcome.already_there += 1,
-            _ => {
-                outcome.refused += 1;
-                outcome.problems.push((Some(index), of_operation_outcome(&response)));
-            }
-        }
-    }
-    Ok(outcome)
+    let fate = |entry: ResponseEntry| match entry.response.status.get(..3) {
+        Some("201" | "202") if freshness == Freshness::First => Fate::Accepted,
+        Some("200" | "201" | "202" | "204") => Fate::AlreadyThere,
+        _ => Fate::Refused(of_operation_outcome(&entry.response)),
+    };
+    Ok(Outcome::Entries(bundle.entry.into_iter().map(fate).collect()))
 }
 
-/// Reads the problem that refuses a request as a whole: nothing of it was stored.
-pub fn of_problem(status: u16, body: &[u8], request: &Request) -> Outcome {
+/// Reads the problem that refuses a request as a whole.
+pub fn of_problem(status: u16, body: &[u8]) -> Outcome {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let slug = problem["type"].as_str().and_then(|kind| kind.rsplit('/').next()).unwrap_or("unknown");
     let detail = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason given");
@@ -75,7 +82,15 @@ pub fn of_problem(status: u16, body: &[u8], request: &Request) -> Outcome {
     if problems.is_empty() {
         problems.push((None, format!("{status} {slug}: {detail}")));
     }
-    Outcome { refused: request.entries as u64, problems, ..Outcome::default() }
+    Outcome::Refused(Refused { is_about_content: matches!(status, 400 | 413 | 422), problems })
+}
+
+impl Refused {
+    /// What is said about one entry, or about all of them.
+    pub fn problem_of(&self, index: usize) -> &str {
+        let own = self.problems.iter().find(|(entry, _)| *entry == Some(index));
+        own.or(self.problems.first()).map_or("no reason given", |(_, problem)| problem)
+    }
 }
 
 /// `/entry/17/resource/code` is about entry 17.
@@ -90,11 +105,18 @@ fn of_operation_outcome(response: &EntryResponse) -> String {
         .flatten()
         .map(|issue| {
             let text = issue["diagnostics"].as_str().or(issue["details"]["text"].as_str());
-            let place = issue["expression"][0].as_str().map(|place| format!(" ({place})")).unwrap_or_default();
-            format!("{}{place}", text.or(issue["code"].as_str()).unwrap_or("no reason given"))
+            let rule = issue["details"]["coding"][0]["code"].as_str().map(|rule| format!("{rule}: "));
+            let place = issue["expression"][0].as_str().map(|place| format!(" ({})", in_entry(place)));
+            let text = text.or(issue["code"].as_str()).unwrap_or("no reason given");
+            format!("{}{text}{}", rule.unwrap_or_default(), place.unwrap_or_default())
         })
         .collect();
     format!("{} {}", response.status, texts.join("; ")).trim_end().to_owned()
+}
+
+/// Without `Bundle.entry[17].`: the number is that of a request that nobody has seen.
+fn in_entry(place: &str) -> &str {
+    place.strip_prefix("Bundle.entry[").and_then(|rest| rest.split_once("].")).map_or(place, |(_, rest)| rest)
 }
 
 #[cfg(test)]
@@ -104,31 +126,35 @@ mod tests {
     const BUNDLE: &str = r#"{"resourceType":"Bundle","entry":[{"response":{"status":"201 Created"}},
         {"response":{"status":"200 OK"}},
         {"response":{"status":"422 Unprocessable Content","outcome":{"resourceType":"OperationOutcome",
-            "issue":[{"code":"invalid","diagnostics":"not a date","expression":["Observation.issued"]}]}}}]}"#;
+            "issue":[{"code":"invalid","details":{"coding":[{"code":"bad-date"}],"text":"not a date"},
+                "expression":["Bundle.entry[2].resource.issued"]}]}}}]}"#;
+
+    fn refused() -> Fate {
+        Fate::Refused("422 Unprocessable Content bad-date: not a date (resource.issued)".to_owned())
+    }
 
     #[test]
-    fn each_entry_counts_once() {
+    fn each_entry_has_its_fate() {
         let outcome = of_bundle(BUNDLE.as_bytes(), Freshness::First).unwrap();
-        assert_eq!((outcome.accepted, outcome.already_there, outcome.refused), (1, 1, 1));
-        let reason = "422 Unprocessable Content not a date (Observation.issued)";
-        assert_eq!(outcome.problems, [(Some(2), reason.to_owned())]);
+        assert_eq!(outcome, Outcome::Entries(vec![Fate::Accepted, Fate::AlreadyThere, refused()]));
     }
 
     #[test]
     fn a_replayed_answer_tells_of_what_is_there() {
         let outcome = of_bundle(BUNDLE.as_bytes(), Freshness::Replayed).unwrap();
-        assert_eq!((outcome.accepted, outcome.already_there, outcome.refused), (0, 2, 1));
+        assert_eq!(outcome, Outcome::Entries(vec![Fate::AlreadyThere, Fate::AlreadyThere, refused()]));
     }
 
     #[test]
-    fn a_refused_transaction_counts_every_entry_and_names_the_one_at_fault() {
-        let request = Request { body: vec![], key: uuid::Uuid::nil(), entries: 30, offset: 0, weight: 0 };
+    fn a_refused_request_names_the_entry_at_fault() {
         let body = br#"{"type":"/problems/invalid-resource","title":"Invalid",
             "errors":[{"pointer":"/entry/17/resource/birthDate","detail":"not a date"}]}"#;
-        let outcome = of_problem(422, body, &request);
-        assert_eq!((outcome.accepted, outcome.refused), (0, 30));
+        let Outcome::Refused(refused) = of_problem(422, body) else { panic!("a problem refuses") };
         let reason = "422 invalid-resource: not a date (/entry/17/resource/birthDate)";
-        assert_eq!(outcome.problems, [(Some(17), reason.to_owned())]);
-        assert_eq!(of_problem(413, b"", &request).problems, [(None, "413 unknown: no reason given".to_owned())]);
+        assert!(refused.is_about_content);
+        assert_eq!(refused.problems, [(Some(17), reason.to_owned())]);
+        let Outcome::Refused(refused) = of_problem(403, b"") else { panic!("a problem refuses") };
+        assert!(!refused.is_about_content);
+        assert_eq!(refused.problem_of(3), "403 unknown: no reason given");
     }
 }

@@ -1,21 +1,23 @@
 //! `nexus import`: files through the HTTP API, as any client would send them.
 //!
 //! Nothing is remembered here. Each request carries a key made from its content, so a second run, a run after Ctrl-C
-//! and a retry after a lost answer all find what is there.
+//! and a retry after a lost answer all find what is there. What is refused is sent again after what came later: it may
+//! have referred to that.
 
 mod answer;
 mod credentials;
 mod minify;
 mod report;
+mod request;
 mod sender;
 mod sniff;
 mod source;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::StreamExt as _;
 use futures::stream;
 use indicatif::ProgressBar;
@@ -26,15 +28,20 @@ use crate::{args, output};
 use credentials::Credentials;
 pub use report::Report;
 use report::Tally;
+use request::Selection;
 use sender::Sender;
 use source::Source;
 
 const JOBS_DEFAULT: u16 = 4;
 
-/// Sends files to the local stack's write door.
+/// Sends files to the local stack's write door, all of them.
 pub async fn into_stack(stack: &Stack, paths: Vec<PathBuf>) -> Result<Report> {
     let sender = Sender::new(Service::CommandApi.url(stack.ports), Credentials::of_stack(stack))?;
-    send_all(sender, &paths, JOBS_DEFAULT).await.map(|(report, _)| report)
+    match send_all(sender, &paths, JOBS_DEFAULT).await? {
+        (report, Ending::Complete) => Ok(report),
+        (_, Ending::Interrupted) => bail!("interrupted; the next run goes on where this one stopped"),
+        (_, Ending::Failed(error)) => Err(error),
+    }
 }
 
 pub async fn run(stack: &Stack, options: &args::Import) -> Result<ExitCode> {
@@ -44,37 +51,41 @@ pub async fn run(stack: &Stack, options: &args::Import) -> Result<ExitCode> {
         None => Credentials::of_stack(stack),
     };
     let (report, ending) = send_all(Sender::new(url, credentials)?, &options.paths, options.jobs).await?;
-    if let Some(path) = &options.report {
-        let text = serde_json::to_vec_pretty(&report)?;
-        std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))?;
-    }
     if options.json {
         output::line(serde_json::to_string(&report)?);
     } else {
         report.print();
     }
-    if ending == Ending::Interrupted {
-        output::note("interrupted; run the same command again to go on where it stopped");
+    if let Some(path) = &options.report {
+        let text = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))?;
     }
-    Ok(if report.refused == 0 && ending == Ending::Complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match ending {
+        Ending::Complete if report.refused == 0 => return Ok(ExitCode::SUCCESS),
+        Ending::Complete => {}
+        Ending::Interrupted => output::note("interrupted; run the same command again to go on where it stopped"),
+        Ending::Failed(error) => output::error(&error),
+    }
+    Ok(ExitCode::FAILURE)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Complete,
     Interrupted,
+    Failed(anyhow::Error),
 }
 
 async fn send_all(sender: Sender, paths: &[PathBuf], jobs: u16) -> Result<(Report, Ending)> {
     let paths = paths.to_vec();
     let phases = tokio::task::spawn_blocking(move || source::find(&paths)).await??;
-    let run = Arc::new(Run {
+    let run = Run {
         sender,
         tally: Mutex::new(Tally::new()),
         bar: report::bar(phases.iter().flatten().map(|source| source.size).sum()),
-    });
+        jobs: usize::from(jobs),
+    };
     let ending = tokio::select! {
-        outcome = run.phases(phases, jobs) => outcome.map(|()| Ending::Complete)?,
+        outcome = run.phases(phases) => outcome.map_or_else(Ending::Failed, |()| Ending::Complete),
         _ = tokio::signal::ctrl_c() => Ending::Interrupted,
     };
     run.bar.finish_and_clear();
@@ -85,42 +96,70 @@ struct Run {
     sender: Sender,
     tally: Mutex<Tally>,
     bar: ProgressBar,
+    /// How many files are sent at a time.
+    jobs: usize,
 }
 
 impl Run {
     /// A phase leans on the ones before it; within a phase the order does not matter.
-    async fn phases(self: &Arc<Self>, phases: Vec<Vec<Source>>, jobs: u16) -> Result<()> {
+    async fn phases(&self, phases: Vec<Vec<Source>>) -> Result<()> {
         for phase in phases {
-            let files = stream::iter(phase).map(|source| {
-                let run = Arc::clone(self);
-                tokio::spawn(async move { run.file(source).await })
-            });
-            let mut files = files.buffer_unordered(usize::from(jobs));
-            while let Some(outcome) = files.next().await {
-                outcome??;
-            }
+            self.files(phase.into_iter().map(|source| (source, Selection::Everything)).collect()).await?;
+            self.again().await?;
         }
         Ok(())
     }
 
-    async fn file(&self, source: Source) -> Result<()> {
-        let name = source.path.display().to_string();
-        let mut requests = source.requests().await?;
+    /// Sends what was refused so far, until a round brings nothing.
+    async fn again(&self) -> Result<()> {
+        loop {
+            let (left, count) = {
+                let tally = self.tally();
+                (tally.left(), tally.left_count())
+            };
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.files(left).await?;
+            if self.tally().left_count() == count {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn files(&self, files: Vec<(Source, Selection)>) -> Result<()> {
+        let files = stream::iter(files).map(|(source, selection)| self.file(source, selection));
+        let mut files = files.buffer_unordered(self.jobs);
+        while let Some(outcome) = files.next().await {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    async fn file(&self, source: Source, selection: Selection) -> Result<()> {
+        let is_first = matches!(selection, Selection::Everything);
+        let mut requests = request::requests(source.clone(), selection);
         while let Some(request) = requests.recv().await {
             match request {
                 Ok(request) => {
                     let outcome = self.sender.send(&request).await?;
-                    self.tally().add(&name, &request, outcome);
-                    self.bar.inc(request.weight);
+                    if is_first {
+                        self.tally().add(&source, &request, outcome);
+                        self.bar.inc(request.weight);
+                    } else {
+                        self.tally().add_again(&source, &request, outcome);
+                    }
                 }
-                Err(error) => self.tally().add_unreadable(&name, &error),
+                Err(unreadable) if is_first => self.tally().add_unreadable(&source, unreadable),
+                // It was reported the first time.
+                Err(_) => {}
             }
             self.bar.set_message(self.tally().rate());
         }
         Ok(())
     }
 
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,15 @@
 //! Counting while it runs, and the report at the end.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::answer::Outcome;
-use super::source::Request;
+use super::answer::{Fate, Outcome, Refused};
+use super::request::{Company, Request, Selection, Unreadable};
+use super::source::{Kind, Source};
 use crate::output;
 
 /// Refusals that are printed; the rest is in the report file.
@@ -24,61 +27,154 @@ pub struct Report {
 }
 
 /// An entry that was refused, and why.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Refusal {
     pub file: String,
-    /// Index in the file, from 0; `None` if the problem is the file itself.
+    /// Index in the file, from 0: of the bundle's entry, or of the line. `None` if the problem is the file itself.
     pub entry: Option<usize>,
     pub problem: String,
 }
 
+/// Each resource counts once: as accepted, as already there, as refused for good, or as left to be sent again.
 pub struct Tally {
     started: Instant,
     accepted: u64,
     already_there: u64,
     refused: u64,
     refusals: Vec<Refusal>,
+    left: BTreeMap<PathBuf, Left>,
+}
+
+/// What was refused of a file and may be taken later: perhaps it refers to what has come since.
+struct Left {
+    source: Source,
+    entries: BTreeMap<usize, (String, Company)>,
 }
 
 impl Tally {
     pub fn new() -> Self {
-        Self { started: Instant::now(), accepted: 0, already_there: 0, refused: 0, refusals: Vec::new() }
+        Self {
+            started: Instant::now(),
+            accepted: 0,
+            already_there: 0,
+            refused: 0,
+            refusals: Vec::new(),
+            left: BTreeMap::new(),
+        }
     }
 
-    pub fn add(&mut self, file: &str, request: &Request, outcome: Outcome) {
-        self.accepted += outcome.accepted;
-        self.already_there += outcome.already_there;
-        self.refused += outcome.refused;
-        self.refusals.extend(outcome.problems.into_iter().map(|(entry, problem)| Refusal {
-            file: file.to_owned(),
-            entry: entry.map(|entry| entry + request.offset),
-            problem,
-        }));
+    /// The outcome of a request.
+    pub fn add(&mut self, source: &Source, request: &Request, outcome: Outcome) {
+        match outcome {
+            Outcome::Entries(fates) => {
+                for (entry, fate) in request.entries.iter().zip(fates) {
+                    self.add_entry(source, *entry, fate, Company::Shared);
+                }
+            }
+            Outcome::Refused(refused) if source.kind == Kind::Lines => {
+                let company = if refused.is_about_content { Company::Alone } else { Company::Shared };
+                for (index, entry) in request.entries.iter().enumerate() {
+                    self.add_entry(source, *entry, Fate::Refused(refused.problem_of(index).to_owned()), company);
+                }
+            }
+            Outcome::Refused(refused) => self.add_refused_bundle(source, request, refused),
+        }
     }
 
-    /// A file that could not be read counts as one refusal: nobody knows what is in it.
-    pub fn add_unreadable(&mut self, file: &str, error: &anyhow::Error) {
+    /// The outcome of a request that repeats what is left of a file; it may carry other resources beside.
+    pub fn add_again(&mut self, source: &Source, request: &Request, outcome: Outcome) {
+        match outcome {
+            Outcome::Entries(fates) => {
+                let Some(left) = self.left.get_mut(&source.path) else { return };
+                let fates = request.entries.iter().zip(fates);
+                let of_left: Vec<_> = fates.filter(|(entry, _)| left.entries.remove(entry).is_some()).collect();
+                for (entry, fate) in of_left {
+                    self.add_entry(source, *entry, fate, Company::Shared);
+                }
+            }
+            Outcome::Refused(_) if source.kind == Kind::Bundle => {}
+            Outcome::Refused(_) => self.add(source, request, outcome),
+        }
+    }
+
+    fn add_entry(&mut self, source: &Source, entry: usize, fate: Fate, company: Company) {
+        match fate {
+            Fate::Accepted => self.accepted += 1,
+            Fate::AlreadyThere => self.already_there += 1,
+            Fate::Refused(problem) => {
+                let left = self.left.entry(source.path.clone());
+                let left = left.or_insert_with(|| Left { source: source.clone(), entries: BTreeMap::new() });
+                left.entries.insert(entry, (problem, company));
+            }
+        }
+    }
+
+    /// All of it counts, and those at fault are named.
+    fn add_refused_bundle(&mut self, source: &Source, request: &Request, refused: Refused) {
+        self.refused += request.entries.len().max(1) as u64;
+        let file = name_of(source);
+        let refusals =
+            refused.problems.into_iter().map(|(entry, problem)| Refusal { file: file.clone(), entry, problem });
+        self.refusals.extend(refusals);
+    }
+
+    /// What can't be read counts as one refusal: nobody knows what is in it.
+    pub fn add_unreadable(&mut self, source: &Source, unreadable: Unreadable) {
+        let Unreadable { entry, problem } = unreadable;
         self.refused += 1;
-        self.refusals.push(Refusal { file: file.to_owned(), entry: None, problem: format!("{error:#}") });
+        self.refusals.push(Refusal { file: name_of(source), entry, problem });
+    }
+
+    /// What is left of each file.
+    pub fn left(&self) -> Vec<(Source, Selection)> {
+        let left = self.left.values().filter(|left| !left.entries.is_empty());
+        left.map(|left| {
+            let entries = left.entries.iter().map(|(entry, (_, company))| (*entry, *company));
+            (left.source.clone(), Selection::Again(entries.collect()))
+        })
+        .collect()
+    }
+
+    pub fn left_count(&self) -> u64 {
+        self.left.values().map(|left| left.entries.len() as u64).sum()
     }
 
     pub fn rate(&self) -> String {
-        let done = self.accepted + self.already_there + self.refused;
-        format!("{done} resources, {:.0}/s", done as f64 / self.started.elapsed().as_secs_f64().max(0.001))
+        let (done, rate) = self.done();
+        format!("{done} resources, {rate:.0}/s")
     }
 
+    /// As it stands: what is left counts as refused.
     pub fn report(&self) -> Report {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let done = self.accepted + self.already_there + self.refused;
+        let left = self.left.values().flat_map(|left| {
+            let file = name_of(&left.source);
+            left.entries.iter().map(move |(entry, (problem, _))| Refusal {
+                file: file.clone(),
+                entry: Some(*entry),
+                problem: problem.clone(),
+            })
+        });
+        let mut refusals: Vec<Refusal> = self.refusals.iter().cloned().chain(left).collect();
+        refusals.sort();
+        let (_, rate) = self.done();
         Report {
             accepted: self.accepted,
-            refused: self.refused,
+            refused: self.refused + self.left_count(),
             already_there: self.already_there,
-            seconds: (seconds * 1000.0).round() / 1000.0,
-            resources_per_s: (done as f64 / seconds.max(0.001) * 10.0).round() / 10.0,
-            refusals: self.refusals.clone(),
+            seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            resources_per_s: (rate * 10.0).round() / 10.0,
+            refusals,
         }
     }
+
+    fn done(&self) -> (u64, f64) {
+        let done = self.accepted + self.already_there + self.refused + self.left_count();
+        (done, done as f64 / self.started.elapsed().as_secs_f64().max(0.001))
+    }
+}
+
+fn name_of(source: &Source) -> String {
+    source.path.display().to_string()
 }
 
 impl Report {
@@ -110,4 +206,71 @@ pub fn bar(size: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(kind: Kind) -> Source {
+        Source { path: "a".into(), size: 0, kind }
+    }
+
+    fn request(entries: &[usize]) -> Request {
+        Request { body: vec![], key: uuid::Uuid::nil(), entries: entries.to_vec(), weight: 0 }
+    }
+
+    fn refused(problem: &str) -> Fate {
+        Fate::Refused(problem.to_owned())
+    }
+
+    fn whole(is_about_content: bool, problems: &[(Option<usize>, &str)]) -> Outcome {
+        let problems = problems.iter().map(|(entry, problem)| (*entry, (*problem).to_owned())).collect();
+        Outcome::Refused(Refused { is_about_content, problems })
+    }
+
+    #[track_caller]
+    fn check(tally: &Tally, counts: (u64, u64, u64), refusals: &[(Option<usize>, &str)]) {
+        let report = tally.report();
+        assert_eq!((report.accepted, report.already_there, report.refused), counts);
+        let found: Vec<_> = report.refusals.iter().map(|it| (it.entry, it.problem.as_str())).collect();
+        assert_eq!(found, refusals);
+    }
+
+    #[test]
+    fn what_is_sent_again_counts_once() {
+        let (mut tally, source) = (Tally::new(), source(Kind::Lines));
+        let fates = vec![Fate::Accepted, refused("early"), refused("early"), Fate::AlreadyThere];
+        tally.add(&source, &request(&[0, 2, 5, 6]), Outcome::Entries(fates));
+        check(&tally, (1, 1, 2), &[(Some(2), "early"), (Some(5), "early")]);
+        // Line 0 only keeps them company.
+        let fates = vec![Fate::AlreadyThere, Fate::Accepted, refused("bad")];
+        tally.add_again(&source, &request(&[0, 2, 5]), Outcome::Entries(fates));
+        check(&tally, (2, 1, 1), &[(Some(5), "bad")]);
+        tally.add_again(&source, &request(&[5]), Outcome::Entries(vec![Fate::AlreadyThere]));
+        check(&tally, (2, 2, 0), &[]);
+        assert!(tally.left().is_empty());
+    }
+
+    #[test]
+    fn lines_that_were_refused_together_are_sent_alone() {
+        let (mut tally, source) = (Tally::new(), source(Kind::Lines));
+        tally.add(&source, &request(&[3, 4]), whole(true, &[(Some(1), "too deep")]));
+        check(&tally, (0, 0, 2), &[(Some(3), "too deep"), (Some(4), "too deep")]);
+        let (_, Selection::Again(left)) = tally.left().remove(0) else { panic!("two lines are left") };
+        assert_eq!(left, BTreeMap::from([(3, Company::Alone), (4, Company::Alone)]));
+        tally.add_again(&source, &request(&[3]), Outcome::Entries(vec![Fate::Accepted]));
+        tally.add_again(&source, &request(&[4]), whole(true, &[(Some(0), "too deep")]));
+        check(&tally, (1, 0, 1), &[(Some(4), "too deep")]);
+    }
+
+    #[test]
+    fn a_bundle_that_was_refused_counts_every_entry_and_names_those_at_fault() {
+        let (mut tally, source) = (Tally::new(), source(Kind::Bundle));
+        tally.add(&source, &request(&[0, 1, 2]), whole(true, &[(Some(1), "not a date")]));
+        check(&tally, (0, 0, 3), &[(Some(1), "not a date")]);
+        assert!(tally.left().is_empty());
+        tally.add(&source, &request(&[]), whole(true, &[(None, "no bundle")]));
+        check(&tally, (0, 0, 4), &[(None, "no bundle"), (Some(1), "not a date")]);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::answer::{self, Freshness, Outcome};
 use super::credentials::Credentials;
-use super::source::Request;
+use super::request::Request;
 use crate::http;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -87,13 +87,23 @@ async fn read(response: Response, request: &Request, attempt: u32) -> Result<Ans
     // A repeated answer to a repeated request means that this run's own first attempt got through.
     let freshness = if is_replay && attempt == 1 { Freshness::Replayed } else { Freshness::First };
     Ok(match status {
-        _ if status.is_success() => Answer::Settled(answer::of_bundle(&body, freshness).context("an odd answer")?),
+        _ if status.is_success() => Answer::Settled(read_bundle(&body, freshness, request)?),
         StatusCode::UNAUTHORIZED => Answer::TokenRefused,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY => Answer::Later(wait),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Answer::Later(wait),
         StatusCode::CONFLICT if is_passing(&body) => Answer::Later(wait),
-        _ => Answer::Settled(answer::of_problem(status.as_u16(), &body, request)),
+        _ => Answer::Settled(answer::of_problem(status.as_u16(), &body)),
     })
+}
+
+fn read_bundle(body: &[u8], freshness: Freshness, request: &Request) -> Result<Outcome> {
+    let outcome = answer::of_bundle(body, freshness).context("an odd answer")?;
+    if let Outcome::Entries(fates) = &outcome
+        && fates.len() != request.entries.len()
+    {
+        bail!("an odd answer: {} entries to {} resources", fates.len(), request.entries.len());
+    }
+    Ok(outcome)
 }
 
 fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
