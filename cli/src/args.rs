@@ -51,7 +51,7 @@ pub enum Command {
     Test(Test),
     /// The background process that keeps the services running.
     #[command(hide = true)]
-    Supervise,
+    Supervise(Supervise),
 }
 
 #[derive(Args)]
@@ -126,6 +126,13 @@ pub struct Test {
     /// Only tests whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Supervise {
+    /// Stop everything when this process is gone: a test that was interrupted leaves nothing running.
+    #[arg(long, env = "NEXUS_DIES_WITH", value_name = "PID")]
+    pub dies_with: Option<i32>,
 }
 
 #[cfg(test)]

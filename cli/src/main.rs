@@ -50,6 +50,6 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Import(options) => import::run(&stack()?, &options).await,
         Command::Sample(options) => sample::run(&home, &options),
         Command::Test(options) => test::run(&home, &options),
-        Command::Supervise => stack::supervise(&stack()?).await,
+        Command::Supervise(options) => stack::supervise(&stack()?, &options).await,
     }
 }

@@ -1,20 +1,24 @@
 //! The only place that prints.
-#![expect(clippy::print_stdout, reason = "a command line program answers on standard output")]
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line of the answer.
+/// A line of the answer. A reader that has seen enough (`| head`) stops reading, not the work.
 pub fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    try_line(text).ok();
+}
+
+/// A line for somebody who may have stopped reading.
+pub fn try_line(text: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
 }
 
 /// A remark beside the answer, for people.
 pub fn note(text: impl std::fmt::Display) {
-    writeln!(std::io::stderr(), "{text}").ok();
+    writeln!(io::stderr(), "{text}").ok();
 }
 
 /// An error with its chain of causes, once.
@@ -36,7 +40,7 @@ pub async fn step<T>(name: &str, work: impl Future<Output = Result<T>>) -> Resul
 /// A bar for work whose size is known; silent unless somebody watches.
 pub fn progress(length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length);
-    if !std::io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() {
         bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
     bar

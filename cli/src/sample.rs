@@ -19,12 +19,21 @@ const REFERENCE_DATE: &str = "20260101";
 const STATE: &str = "Massachusetts";
 
 pub fn run(home: &Home, options: &Sample) -> Result<ExitCode> {
+    check_is_empty(&options.out)?;
     let jars = jars::fetch(&home.path("infra/synthea/pom.xml"), &home.cache()?, "synthea")?;
     let folder = tempfile::tempdir()?;
     generate(&jars, folder.path(), options)?;
     let bundles = compress(&folder.path().join("fhir"), &options.out)?;
     output::line(format_args!("{bundles} bundles in {}", options.out.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Patients of two seeds in one folder would be imported as one population.
+fn check_is_empty(folder: &Path) -> Result<()> {
+    if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty; empty it, or choose another folder with --out", folder.display());
+    }
+    Ok(())
 }
 
 fn generate(jars: &Path, folder: &Path, options: &Sample) -> Result<()> {
@@ -91,6 +100,15 @@ fn target_name(source: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_with_something_in_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_is_empty(folder.path()).is_ok());
+        assert!(check_is_empty(&folder.path().join("new")).is_ok());
+        std::fs::write(folder.path().join("0a1b.json.gz"), "").unwrap();
+        assert!(check_is_empty(folder.path()).is_err());
+    }
 
     #[test]
     fn names_do_not_depend_on_the_day() {

@@ -24,7 +24,10 @@ pub fn logs(stack: &Stack, options: &args::Logs) -> Result<ExitCode> {
     loop {
         for file in &mut files {
             let text = file.read_new()?;
-            show(&file.name, &text, several);
+            if show(&file.name, &text, several).is_err() {
+                // Nobody reads any more.
+                return Ok(ExitCode::SUCCESS);
+            }
         }
         if !options.follow {
             return Ok(ExitCode::SUCCESS);
@@ -72,14 +75,15 @@ fn chosen(stack: &Stack, service: Option<&str>) -> Result<Vec<Followed>> {
     chosen.into_iter().map(|name| Followed::open(name, &stack.log_file(name))).collect()
 }
 
-fn show(name: &str, text: &str, with_name: bool) {
+fn show(name: &str, text: &str, with_name: bool) -> std::io::Result<()> {
     for line in text.lines() {
         if with_name {
-            output::line(format_args!("{name:<11} │ {line}"));
+            output::try_line(format_args!("{name:<11} │ {line}"))?;
         } else {
-            output::line(line);
+            output::try_line(line)?;
         }
     }
+    Ok(())
 }
 
 struct Followed {

@@ -40,8 +40,8 @@ pub struct Stack {
 
 impl Stack {
     pub fn open(home: &Home, port_base: u16) -> Result<Self> {
-        if !(1024..=65_528).contains(&port_base) {
-            bail!("--port-base must lie between 1024 and 65528");
+        if !(1024..=Ports::BASE_MAX).contains(&port_base) {
+            bail!("--port-base must lie between 1024 and {}: a stack has eight ports", Ports::BASE_MAX);
         }
         let folder = home.state()?.join(format!("stack-{port_base}"));
         Ok(Self { home: home.clone(), ports: Ports { base: port_base }, folder })

@@ -1,6 +1,7 @@
 //! What the supervisor tells the other commands: `supervisor.json`, and a lock that is held while it lives.
 
 use std::fs::{File, OpenOptions};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -49,6 +50,12 @@ impl ProcessId {
         Self::of(self.pid) == Some(self)
     }
 
+    /// Whether it runs this program as it is now, and not one that was replaced since.
+    pub fn runs(self, program: &Path) -> bool {
+        // Of a file that is gone, the link ends in " (deleted)".
+        std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok_and(|running| running == program)
+    }
+
     /// Sends a signal, if it is still this process.
     pub fn signal(self, signal: Signal) {
         if self.is_alive() {
@@ -77,6 +84,15 @@ impl State {
         self.services.iter().find(|state| state.name == service.name())
     }
 
+    pub fn restarts(&self, service: Service) -> u64 {
+        self.service(service).map_or(0, |state| state.restarts)
+    }
+
+    /// Whether the supervisor that wrote this is still there.
+    pub fn is_supervised(&self) -> bool {
+        self.supervisor.is_some_and(ProcessId::is_alive)
+    }
+
     /// The running process of a service.
     pub fn process(&self, service: Service) -> Option<ProcessId> {
         self.service(service)?.process.filter(|process| process.is_alive())
@@ -87,13 +103,18 @@ impl State {
 pub struct Lock(#[expect(dead_code, reason = "held until dropped")] Flock<File>);
 
 impl Lock {
-    pub const SUPERVISOR: &str = "supervisor.lock";
-    pub const UP: &str = "up.lock";
+    /// Held by the supervisor while it lives; `None` if there is another.
+    pub fn supervisor(stack: &Stack) -> Result<Option<Self>> {
+        Self::try_take(&stack.folder.join("supervisor.lock"))
+    }
 
-    /// The lock, or `None` if another process holds it.
-    pub fn try_take(stack: &Stack, name: &str) -> Result<Option<Self>> {
-        let path = stack.folder.join(name);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    /// Held by `up`; `None` if another is running. It lies beside the folder of the stack, which `up --fresh` deletes.
+    pub fn up(stack: &Stack) -> Result<Option<Self>> {
+        Self::try_take(&stack.folder.with_extension("up.lock"))
+    }
+
+    fn try_take(path: &Path) -> Result<Option<Self>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
         let file = file.with_context(|| format!("can't open {}", path.display()))?;
         Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(Self))
     }
@@ -101,7 +122,7 @@ impl Lock {
 
 /// Whether a supervisor of this stack is running.
 pub fn supervisor_runs(stack: &Stack) -> Result<bool> {
-    Ok(stack.folder.exists() && Lock::try_take(stack, Lock::SUPERVISOR)?.is_none())
+    Ok(stack.folder.exists() && Lock::supervisor(stack)?.is_none())
 }
 
 #[cfg(test)]
@@ -113,5 +134,7 @@ mod tests {
         let own = ProcessId::of(std::process::id().cast_signed()).expect("this test runs");
         assert!(own.is_alive());
         assert!(!ProcessId { started_ticks: own.started_ticks + 1, ..own }.is_alive());
+        assert!(own.runs(&std::env::current_exe().unwrap()));
+        assert!(!own.runs(Path::new("/proc/self/exe")));
     }
 }

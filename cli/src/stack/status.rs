@@ -60,7 +60,8 @@ pub async fn report(stack: &Stack) -> Result<Report> {
             }
         })
         .collect();
-    let ready = services.iter().all(|service| service.ready);
+    // Without a supervisor nothing comes back when it dies.
+    let ready = state.is_supervised() && services.iter().all(|service| service.ready);
     Ok(Report {
         ready,
         state_dir: stack.folder.canonicalize().unwrap_or(stack.folder.clone()).display().to_string(),
@@ -84,6 +85,9 @@ pub fn print(report: &Report) {
         let version = service.version.as_deref().unwrap_or("-");
         let state = if service.ready { "ready" } else { "not ready" };
         output::line(format_args!("  {:<12} {:<26} {pid:>8}  {version:<9} {state}", service.name, service.url));
+    }
+    if !report.ready && report.services.iter().all(|service| service.ready) {
+        output::line("  the supervisor does not run: nothing that dies is started again; `up` starts it");
     }
     output::line(format_args!("  state in {}", report.state_dir));
 }

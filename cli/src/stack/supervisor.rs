@@ -13,22 +13,28 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::state::{Lock, ProcessId, ServiceState, State};
 use super::{Secrets, Service, Stack, logs};
+use crate::args;
 
 const TICK: Duration = Duration::from_millis(100);
-const ROTATION_INTERVAL: Duration = Duration::from_secs(5);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A service that ran this long has recovered: its next failure is a new one.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn supervise(stack: &Stack) -> Result<ExitCode> {
+/// Runs until SIGTERM or SIGINT, or until the process is gone that it shall not outlive.
+pub async fn supervise(stack: &Stack, options: &args::Supervise) -> Result<ExitCode> {
     // A session of its own: the terminal that started the stack may close. It fails only for a group leader.
     nix::unistd::setsid().ok();
-    let _lock = Lock::try_take(stack, Lock::SUPERVISOR)?.context("this stack has a supervisor already")?;
+    let _lock = Lock::supervisor(stack)?.context("this stack has a supervisor already")?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let owner = match options.dies_with {
+        Some(pid) => Some(ProcessId::of(pid).context("the process to die with is gone")?),
+        None => None,
+    };
 
     let mut supervisor = tokio::task::block_in_place(|| Supervisor::start(stack))?;
     let mut ticks = tokio::time::interval(TICK);
@@ -36,10 +42,14 @@ pub async fn supervise(stack: &Stack) -> Result<ExitCode> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = ticks.tick() => tokio::task::block_in_place(|| supervisor.tick())?,
+            _ = ticks.tick() => {}
         }
+        if owner.is_some_and(|owner| !owner.is_alive()) {
+            break;
+        }
+        tokio::task::block_in_place(|| supervisor.tick());
     }
-    tokio::task::block_in_place(|| supervisor.stop())?;
+    tokio::task::block_in_place(|| supervisor.stop());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,7 +57,7 @@ struct Supervisor {
     stack: Stack,
     children: Vec<Child>,
     foundations_answered: bool,
-    rotated: Instant,
+    house_kept: Instant,
 }
 
 struct Child {
@@ -70,13 +80,13 @@ impl Supervisor {
             stack: stack.clone(),
             children: children.collect::<Result<_>>()?,
             foundations_answered: false,
-            rotated: Instant::now(),
+            house_kept: Instant::now(),
         };
         supervisor.store()?;
         Ok(supervisor)
     }
 
-    fn tick(&mut self) -> Result<()> {
+    fn tick(&mut self) {
         let services_may_run = self.services_may_run();
         let mut changed = false;
         for child in &mut self.children {
@@ -86,10 +96,15 @@ impl Supervisor {
                 changed = true;
             }
         }
-        if changed {
-            self.store()?;
+        let house_is_due = self.house_kept.elapsed() > HOUSEKEEPING_INTERVAL;
+        // A state that could not be written, as on a full disk, is written with the next.
+        if changed || house_is_due {
+            go_on_after("the state can't be written", self.store());
         }
-        self.rotate_logs()
+        if house_is_due {
+            self.house_kept = Instant::now();
+            go_on_after("the logs can't be set aside", logs::rotate_all(&self.stack));
+        }
     }
 
     /// Once true it stays true: a service outlives a restart of its database.
@@ -102,28 +117,20 @@ impl Supervisor {
         self.foundations_answered
     }
 
-    fn rotate_logs(&mut self) -> Result<()> {
-        if self.rotated.elapsed() > ROTATION_INTERVAL {
-            self.rotated = Instant::now();
-            logs::rotate_all(&self.stack)?;
-        }
-        Ok(())
-    }
-
     fn store(&self) -> Result<()> {
         let supervisor = ProcessId::of(std::process::id().cast_signed());
         State { supervisor, services: self.children.iter().map(Child::state).collect() }.store(&self.stack)
     }
 
     /// Backwards, so that nobody loses what it leans on.
-    fn stop(&mut self) -> Result<()> {
+    fn stop(&mut self) {
         for child in self.children.iter_mut().rev() {
             if let Some(mut process) = child.process.take() {
                 log(&format!("stopping {}", child.service.name()));
-                process.stop(STOP_DEADLINE)?;
+                go_on_after("it can't be stopped", process.stop(STOP_DEADLINE).map(drop));
             }
         }
-        State::default().store(&self.stack)
+        go_on_after("the state can't be written", State::default().store(&self.stack));
     }
 }
 
@@ -193,7 +200,16 @@ pub fn stop_leftovers(stack: &Stack) {
         let gone = nexus_local::wait_until("the end of a leftover", STOP_DEADLINE, || Ok(!process.is_alive()));
         if gone.is_err() {
             process.signal(Signal::SIGKILL);
+            // Its port and its files are free when it is gone, and not before. What can't be killed shows itself there.
+            nexus_local::wait_until("the end of a killed leftover", KILL_DEADLINE, || Ok(!process.is_alive())).ok();
         }
+    }
+}
+
+/// A supervisor that ends takes its services' care away: whatever fails, it goes on.
+fn go_on_after(what: &str, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        log(&format!("{what}: {error:#}"));
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::net::TcpListener;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nexus_local::jars;
+use nexus_local::{Ports, jars, wait_until};
 use nix::sys::signal::Signal;
 
 use super::state::{Lock, State, supervisor_runs};
@@ -14,6 +14,8 @@ use crate::{args, import, output};
 
 const FOUNDATION_DEADLINE: Duration = Duration::from_secs(120);
 const SERVICES_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a service of an older version may take to finish its work.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the supervisor may take to show itself.
 const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -22,19 +24,22 @@ const RESTARTS_MAX: u64 = 8;
 
 pub async fn up(stack: &Stack, options: &args::Up) -> Result<ExitCode> {
     let started = Instant::now();
+    let _lock = Lock::up(stack)?.context("another `up` of this stack is running")?;
     if options.fresh && stack.folder.exists() {
         output::step("old state deleted", delete(stack)).await?;
     }
     stack.make_folders()?;
-    let _lock = Lock::try_take(stack, Lock::UP)?.context("another `up` of this stack is running")?;
     let secrets = Secrets::load_or_generate(stack)?;
 
     output::step("Apache Kafka at hand", fetch_kafka(stack)).await?;
+    if is_supervisor_outdated(stack)? {
+        output::step("processes of an older version stopped", down::stop(stack)).await?;
+    }
     start_supervisor(stack)?;
     let foundations = [Service::Postgres, Service::Kafka];
     output::step("PostgreSQL and Kafka ready", wait_ready(stack, &foundations, FOUNDATION_DEADLINE)).await?;
     output::step("databases, roles, schemas, topic", prepare(stack, &secrets)).await?;
-    restart_outdated(stack)?;
+    restart_outdated(stack).await?;
     output::step("services ready", wait_ready(stack, &Service::ALL, SERVICES_DEADLINE)).await?;
     if !options.no_sample && !stack.sample_marker().exists() {
         load_sample(stack).await?;
@@ -53,6 +58,13 @@ async fn fetch_kafka(stack: &Stack) -> Result<()> {
     let (pom, cache) = (stack.home.path("infra/kafka/pom.xml"), stack.home.cache()?);
     tokio::task::spawn_blocking(move || jars::fetch(&pom, &cache, "kafka")).await??;
     Ok(())
+}
+
+/// Whether the program of the supervisor was built anew since it started.
+fn is_supervisor_outdated(stack: &Stack) -> Result<bool> {
+    let program = stack.home.program("nexus")?;
+    let supervisor = State::load(stack).supervisor.filter(|supervisor| supervisor.is_alive());
+    Ok(supervisor.is_some_and(|supervisor| !supervisor.runs(&program)))
 }
 
 /// Starts the background process, unless one runs.
@@ -81,10 +93,8 @@ fn check_ports(stack: &Stack) -> Result<()> {
     let base = stack.ports.base;
     for port in base..=stack.ports.kafka_controller() {
         if TcpListener::bind(("127.0.0.1", port)).is_err() {
-            bail!(
-                "port {port} is in use; stop what uses it, or choose other ports: ./nexus up --port-base {}",
-                base + 100
-            );
+            let other = base.checked_add(100).filter(|base| *base <= Ports::BASE_MAX).unwrap_or(Ports::DEFAULT_BASE);
+            bail!("port {port} is in use; stop what uses it, or choose other ports: ./nexus up --port-base {other}");
         }
     }
     Ok(())
@@ -92,17 +102,19 @@ fn check_ports(stack: &Stack) -> Result<()> {
 
 async fn wait_ready(stack: &Stack, services: &[Service], deadline: Duration) -> Result<()> {
     let started = Instant::now();
+    let before = State::load(stack);
     for &service in services {
         while !(State::load(stack).process(service).is_some() && status::is_ready(stack, service).await) {
-            check_progress(stack, service, started.elapsed(), deadline)?;
+            check_progress(stack, service, &before, started.elapsed(), deadline)?;
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
     Ok(())
 }
 
-fn check_progress(stack: &Stack, service: Service, waited: Duration, deadline: Duration) -> Result<()> {
-    let restarts = State::load(stack).service(service).map_or(0, |state| state.restarts);
+fn check_progress(stack: &Stack, service: Service, before: &State, waited: Duration, deadline: Duration) -> Result<()> {
+    // A supervisor that runs for long has started many a service again; only what happens now counts.
+    let restarts = State::load(stack).restarts(service).saturating_sub(before.restarts(service));
     let abandoned = waited > SUPERVISOR_DEADLINE && !supervisor_runs(stack)?;
     let culprit = if abandoned { "supervisor" } else { service.name() };
     if abandoned || waited > deadline || restarts > RESTARTS_MAX {
@@ -121,18 +133,19 @@ async fn prepare(stack: &Stack, secrets: &Secrets) -> Result<()> {
 }
 
 /// Services whose program was built anew since they started: they are asked to stop, and the supervisor starts the new
-/// one.
-fn restart_outdated(stack: &Stack) -> Result<()> {
+/// one. Until the old one is gone, it would pass for ready.
+async fn restart_outdated(stack: &Stack) -> Result<()> {
     let state = State::load(stack);
+    let mut stopping = Vec::new();
     for service in Service::ALL.into_iter().filter(|service| !service.is_foundation()) {
         let Some(process) = state.process(service) else { continue };
-        let built = std::fs::metadata(stack.home.program(service.name())?)?.modified()?;
-        let running = std::fs::metadata(format!("/proc/{}", process.pid)).and_then(|folder| folder.modified());
-        if running.is_ok_and(|started: SystemTime| started < built) {
+        if !process.runs(&stack.home.program(service.name())?) {
             process.signal(Signal::SIGTERM);
+            stopping.push(process);
         }
     }
-    Ok(())
+    let is_over = move || Ok(!stopping.iter().any(|process| process.is_alive()));
+    tokio::task::spawn_blocking(move || wait_until("the end of the older services", STOP_DEADLINE, is_over)).await?
 }
 
 async fn load_sample(stack: &Stack) -> Result<()> {
