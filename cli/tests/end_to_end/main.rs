@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod canary;
+mod lines;
 mod log;
 mod sent;
 mod stack;
@@ -37,10 +38,12 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     canary::nothing_of_a_patient_is_found(&calm).await;
     log::a_stock_reader_reads_a_stream(&calm).await;
     log::records_have_their_documented_headers(&calm).await;
+    lines::are_taken_once_whatever_their_order(&calm, &sent).await;
     calm.down().await;
 
     let stormy = Stack::start(&["--no-sample"]).await;
-    let killer = stormy.kill_each(&KILLED);
+    let pids = stormy.pids().await;
+    let killer = stormy.kill_each(&KILLED, &pids, sent.len());
     let (imported, ()) = tokio::join!(stormy.import_sample(), killer);
     assert_eq!(imported["refused"], json!(0), "{imported}");
     stormy.wait_until_read_models_are_level().await;

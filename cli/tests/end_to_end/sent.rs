@@ -38,6 +38,11 @@ impl Sent {
         self.resources.len()
     }
 
+    /// The resources that are about a patient.
+    pub fn of_patient(&self, id: &str) -> Vec<&Value> {
+        self.resources.iter().filter(|resource| resource.to_string().contains(id)).collect()
+    }
+
     /// Reads every resource through the FHIR door and compares text with text.
     pub async fn is_read_back(&self, stack: &Stack) {
         let (door, token) = (stack.read_door(), stack.token("service"));

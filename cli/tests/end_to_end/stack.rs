@@ -1,10 +1,11 @@
-//! A stack of real processes, started and stopped through the command line.
+//! A stack of real processes, started and stopped through the command line. It ends with the test, however that ends.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -29,14 +30,28 @@ impl Stack {
         let mut stack = Self {
             port_base: free_range(),
             folder: PathBuf::new(),
-            http: reqwest::Client::new(),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
             printed: String::new(),
         };
-        stack.printed = stack.nexus(&[&["up"], options].concat());
-        let status: Value = serde_json::from_str(&stack.nexus(&["status", "--json"])).unwrap();
-        assert_eq!(status["ready"], Value::Bool(true), "{status}");
+        // An earlier test that was interrupted may have left its data.
+        stack.printed = stack.nexus(&[&["up", "--fresh"], options].concat());
+        let status = stack.ready_status().await;
         stack.folder = PathBuf::from(status["state_dir"].as_str().unwrap());
         stack
+    }
+
+    /// The status, once everything is ready: on a busy machine a single probe may come too late.
+    async fn ready_status(&self) -> Value {
+        let started = Instant::now();
+        loop {
+            let output = self.command(&["status", "--json"]).output().unwrap();
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if status["ready"] == Value::Bool(true) {
+                return status;
+            }
+            assert!(started.elapsed() < DEADLINE, "the stack is not ready: {status}");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Runs the program and answers what it printed; it must succeed.
@@ -50,7 +65,7 @@ impl Stack {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nexus"));
         command.args(["--port-base", &self.port_base.to_string()]).args(arguments);
-        command.env("NEXUS_HOME", home());
+        command.env("NEXUS_HOME", home()).env("NEXUS_DIES_WITH", std::process::id().to_string());
         command
     }
 
@@ -63,37 +78,53 @@ impl Stack {
     }
 
     pub async fn import_sample(&self) -> Value {
+        self.import(&home().join("sample")).await
+    }
+
+    /// Imports a folder and answers the report.
+    pub async fn import(&self, folder: &Path) -> Value {
         let mut command = self.command(&["import", "--json"]);
-        command.arg(home().join("sample"));
+        command.arg(folder);
         // It fails if anything was refused; the report says what.
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// Kills one process after the other, each as soon as some events have come in since the last.
-    pub async fn kill_each(&self, names: &[&str]) {
-        let log = self.database("nexus_log").await;
-        let mut seen = 0;
-        for name in names {
-            let enough = seen + 300;
-            while seen < enough {
-                tokio::time::sleep(POLL_INTERVAL).await;
-                seen = sqlx::query_scalar("select coalesce(sum(position), 0)::bigint from heads")
+    /// Kills one process after the other, spread evenly over the events that are expected.
+    pub async fn kill_each(&self, names: &[&str], pids: &BTreeMap<String, i32>, events: usize) {
+        let (log, started) = (self.database("nexus_log").await, Instant::now());
+        for (number, name) in (1..).zip(names) {
+            let enough = i64::try_from(events * number / (names.len() + 1)).unwrap();
+            loop {
+                let seen: i64 = sqlx::query_scalar("select coalesce(sum(position), 0)::bigint from heads")
                     .fetch_one(&log)
                     .await
                     .unwrap();
+                if seen >= enough {
+                    break;
+                }
+                assert!(started.elapsed() < DEADLINE, "{seen} of {enough} events, and {name} is still to be killed");
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
-            kill(Pid::from_raw(self.pid(name)), Signal::SIGKILL).unwrap();
+            self.kill(name, pids[*name]).await;
         }
     }
 
-    fn pid(&self, name: &str) -> i32 {
-        let output = self.command(&["status", "--json"]).output().unwrap();
-        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    /// Kills a process; one that has just been started again has another number by now.
+    async fn kill(&self, name: &str, mut pid: i32) {
+        while let Err(error) = kill(Pid::from_raw(pid), Signal::SIGKILL) {
+            assert_eq!(error, Errno::ESRCH, "{name} can't be killed");
+            pid = self.pids().await[name];
+        }
+    }
+
+    /// The processes by name, once all of them run.
+    pub async fn pids(&self) -> BTreeMap<String, i32> {
+        let status = self.ready_status().await;
         let services = status["services"].as_array().unwrap();
-        let service = services.iter().find(|service| service["name"] == name).unwrap();
-        service["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_else(|| panic!("{name} does not run"))
+        let pid = |service: &Value| i32::try_from(service["pid"].as_i64().unwrap()).unwrap();
+        services.iter().map(|service| (service["name"].as_str().unwrap().to_owned(), pid(service))).collect()
     }
 
     pub fn token(&self, role: &str) -> String {
@@ -190,6 +221,7 @@ impl Drop for Stack {
             eprintln!("the logs of the stack are kept in {}", self.folder.display());
         } else if self.folder.ends_with(format!("stack-{}", self.port_base)) {
             std::fs::remove_dir_all(&self.folder).ok();
+            std::fs::remove_file(self.folder.with_extension("up.lock")).ok();
         }
     }
 }
