@@ -90,19 +90,6 @@ impl Drop for TestDatabase {
     }
 }
 
-/// The three databases of an installation.
-pub struct TestDatabases {
-    pub log: TestDatabase,
-    pub keys: TestDatabase,
-    pub read: TestDatabase,
-}
-
-impl TestDatabases {
-    pub async fn create() -> Self {
-        Self { log: TestDatabase::log().await, keys: TestDatabase::keys().await, read: TestDatabase::read().await }
-    }
-}
-
 /// The URL of a database of the test server; every role is believed there.
 pub(crate) fn url_of(role: &str, database: &str) -> String {
     let server = postgres_url();

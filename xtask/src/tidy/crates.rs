@@ -20,7 +20,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("nexus-projections", &["nexus-domain", "nexus-event-store", "nexus-auth", "nexus-web"]),
     ("nexus-local", &[]),
     ("nexus-cli", &["nexus-event-store", "nexus-projections", "nexus-command-api", "nexus-auth", "nexus-local"]),
-    ("nexus-testkit", &["nexus-event-store", "nexus-projections", "nexus-command-api", "nexus-auth", "nexus-local"]),
+    ("nexus-testkit", &["nexus-event-store", "nexus-projections", "nexus-auth"]),
     ("xtask", &["nexus-command-api", "nexus-projections"]),
 ];
 
