@@ -1,6 +1,5 @@
 //! A stack of real processes, started and stopped through the command line.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -128,14 +127,19 @@ impl Stack {
 
     /// Waits until every checkpoint stands at its head.
     pub async fn wait_until_read_models_are_level(&self) {
-        let (heads, read) = (self.heads().await, self.database("nexus_read").await);
+        self.wait_until_level(&self.database("nexus_read").await).await;
+    }
+
+    /// The same for another database that this stack's log is folded into.
+    pub async fn wait_until_level(&self, read: &PgPool) {
+        let heads = self.heads().await;
         let models = nexus_projections::read_models().len();
         let started = Instant::now();
         loop {
             let rows: Vec<(i32, i64, i64)> = sqlx::query_as(
                 "select partition, min(position), count(*) from projection.checkpoints group by partition order by partition",
             )
-            .fetch_all(&read)
+            .fetch_all(read)
             .await
             .unwrap();
             let level = heads.iter().all(|(partition, head)| {
@@ -147,18 +151,6 @@ impl Stack {
             assert!(started.elapsed() < DEADLINE, "read models do not catch up: {rows:?} of {heads:?}");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-    }
-
-    /// Rows and their hash, for each table of each read model.
-    pub async fn read_models(&self) -> BTreeMap<String, (i64, String)> {
-        let read = self.database("nexus_read").await;
-        let mut all = BTreeMap::new();
-        for model in nexus_projections::read_models() {
-            let schema = format!("{}_v{}", model.name(), model.version());
-            let tables = nexus_projections::engine::row_hashes(&read, &schema).await.unwrap();
-            all.extend(tables.into_iter().map(|(table, rows)| (format!("{schema}.{table}"), rows)));
-        }
-        all
     }
 
     /// The shell commands that `up` printed under "requests to try".
