@@ -4,6 +4,7 @@
 //! the last makes a row. Columns hold opaque ids, coded values, statuses, clinical times and numbers; whatever a person
 //! could be known by goes into one sealed column per row.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +18,10 @@ use crate::read_model::Event;
 
 /// The status of whatever was entered in error, in every resource type that knows it.
 pub const ENTERED_IN_ERROR: &str = "entered-in-error";
+
+/// Bytes of a text in a plain column. Longer than any code that is in use, and short enough for two of them in an entry
+/// of an index, which may have some 2,700 bytes.
+const COLUMN_BYTES_MAX: usize = 500;
 
 /// The last event of each aggregate, in the order of their ids, so that inserts meet the index in its own order.
 pub fn latest(events: &[Event], wanted: impl Fn(&Event) -> bool) -> Vec<&Event> {
@@ -43,6 +48,19 @@ pub fn status_of(resource: &Resource) -> Option<&str> {
         .or(verification)
 }
 
+/// A text as a plain column takes it, so that no event can be refused by the database for what it says: without NUL,
+/// which Postgres does not know, and cut to [`COLUMN_BYTES_MAX`].
+pub fn column(text: &str) -> Cow<'_, str> {
+    if text.len() <= COLUMN_BYTES_MAX && !text.contains('\0') {
+        return Cow::Borrowed(text);
+    }
+    let mut column = text.replace('\0', "");
+    while column.len() > COLUMN_BYTES_MAX {
+        column.pop();
+    }
+    Cow::Owned(column)
+}
+
 /// The text that a person reads for a `CodeableConcept` (or the first of several).
 pub fn concept_text(concept: Option<&Value>) -> Option<&str> {
     let concept = first(concept?)?;
@@ -52,12 +70,12 @@ pub fn concept_text(concept: Option<&Value>) -> Option<&str> {
     text.or_else(display).or_else(|| concept.get("display").and_then(Value::as_str))
 }
 
-/// System and code of a `CodeableConcept` or `Coding` (or of the first of several).
-pub fn concept_code(concept: Option<&Value>) -> Option<(&str, &str)> {
+/// System and code of a `CodeableConcept` or `Coding` (or of the first of several), each as a [`column`] takes it.
+pub fn concept_code(concept: Option<&Value>) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let concept = first(concept?)?;
     let coding = concept.pointer("/coding/0").unwrap_or(concept);
     let system = coding.get("system").and_then(Value::as_str).unwrap_or_default();
-    Some((system, coding.get("code").and_then(Value::as_str)?))
+    Some((column(system), column(coding.get("code").and_then(Value::as_str)?)))
 }
 
 fn first(value: &Value) -> Option<&Value> {
@@ -83,4 +101,18 @@ pub fn occurred_at(event: &Event) -> DateTime<Utc> {
 /// A FHIR date or time as a moment: the first that it can mean.
 pub fn moment(text: Option<&str>) -> Option<DateTime<Utc>> {
     FhirDateTime::parse(text?).map(|time| time.earliest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_gets_no_nul_and_no_more_than_it_can_index() {
+        assert_eq!(column("8480-6"), "8480-6");
+        assert_eq!(column("84\080-6\0"), "8480-6");
+        let long = format!("{}é", "x".repeat(COLUMN_BYTES_MAX - 1));
+        assert_eq!(column(&long), "x".repeat(COLUMN_BYTES_MAX - 1), "never half a letter");
+        assert_eq!(column(&format!("\0{long}")).len(), COLUMN_BYTES_MAX - 1);
+    }
 }

@@ -8,10 +8,10 @@
 mod canary;
 mod lines;
 mod log;
+mod rows;
 mod sent;
 mod stack;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -29,10 +29,7 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     let calm = Stack::start(&[]).await;
     calm.up_again_is_quick_and_adds_nothing().await;
     sent.is_read_back(&calm).await;
-    let rows = calm.read_models().await;
-    // Synthea makes no appointments.
-    let empty = rows.iter().filter(|(table, (count, _))| *count == 0 && !table.starts_with("appointments_v1."));
-    assert_eq!(empty.count(), 0, "a read model is empty: {rows:?}");
+    let rows = rows::of_any_installation(&calm).await;
     log::has_no_gap(&calm, sent.len()).await;
     a_first_session_goes_as_printed(&calm).await;
     canary::nothing_of_a_patient_is_found(&calm).await;
@@ -49,17 +46,13 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     stormy.wait_until_read_models_are_level().await;
     sent.is_read_back(&stormy).await;
     log::has_no_gap(&stormy, sent.len()).await;
-    assert_same_rows(&rows, &stormy.read_models().await);
+    rows::are_those_of_an_undisturbed_fold(&stormy).await;
+    rows::assert_same(&rows, &rows::of_any_installation(&stormy).await);
     let again = stormy.import_sample().await;
     assert_eq!((again["accepted"].clone(), again["refused"].clone()), (json!(0), json!(0)), "{again}");
     assert_eq!(again["already_there"], json!(sent.len()), "{again}");
     log::has_no_gap(&stormy, sent.len()).await;
     stormy.down().await;
-}
-
-fn assert_same_rows(calm: &BTreeMap<String, (i64, String)>, stormy: &BTreeMap<String, (i64, String)>) {
-    let differing: Vec<_> = calm.iter().filter(|(table, rows)| stormy.get(*table) != Some(rows)).collect();
-    assert!(differing.is_empty() && calm.len() == stormy.len(), "{differing:?} became {stormy:?}");
 }
 
 /// Search, chart, record, and read one's own write, as `up` prints them.

@@ -17,10 +17,6 @@ const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 /// What the issue of the first release promises for a second `up`.
 const SECOND_UP_AT_MOST: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Columns that are not the same in two stacks: sealed or hashed under keys of their own, and the time of recording, which
-/// also stands in for a clinical time that is not known.
-const DIFFERENT_BY_NATURE: [&str; 5] = ["sealed", "keys", "member", "condition", "recorded_at"];
-
 /// Stopped and deleted when dropped, however the test ends.
 pub struct Stack {
     pub port_base: u16,
@@ -163,14 +159,19 @@ impl Stack {
 
     /// Waits until every checkpoint stands at its head.
     pub async fn wait_until_read_models_are_level(&self) {
-        let (heads, read) = (self.heads().await, self.database("nexus_read").await);
+        self.wait_until_level(&self.database("nexus_read").await).await;
+    }
+
+    /// The same for another database that this stack's log is folded into.
+    pub async fn wait_until_level(&self, read: &PgPool) {
+        let heads = self.heads().await;
         let models = nexus_projections::read_models().len();
         let started = Instant::now();
         loop {
             let rows: Vec<(i32, i64, i64)> = sqlx::query_as(
                 "select partition, min(position), count(*) from projection.checkpoints group by partition order by partition",
             )
-            .fetch_all(&read)
+            .fetch_all(read)
             .await
             .unwrap();
             let level = heads.iter().all(|(partition, head)| {
@@ -182,35 +183,6 @@ impl Stack {
             assert!(started.elapsed() < DEADLINE, "read models do not catch up: {rows:?} of {heads:?}");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-    }
-
-    /// Rows and their hash, for each table of each read model.
-    pub async fn read_models(&self) -> BTreeMap<String, (i64, String)> {
-        let read = self.database("nexus_read").await;
-        let models = nexus_projections::read_models();
-        let schemas: Vec<_> = models.iter().map(|model| format!("{}_v{}", model.name(), model.version())).collect();
-        let tables: Vec<(String, String)> = sqlx::query_as(
-            "select table_schema::text, table_name::text from information_schema.tables
-             where table_schema = any($1) and table_type = 'BASE TABLE'",
-        )
-        .bind(schemas)
-        .fetch_all(&read)
-        .await
-        .unwrap();
-        let mut all = BTreeMap::new();
-        for (schema, table) in tables {
-            let statement = format!(
-                "with rows as (select to_jsonb(columns) as row from {schema}.{table} as columns),
-                 texts as (
-                     select (case when row -> 'occurred_at' = row -> 'recorded_at' then row - 'occurred_at' else row end - $1)::text
-                         as text
-                     from rows)
-                 select count(*), md5(coalesce(string_agg(text, '' order by text), '')) from texts"
-            );
-            let rows = sqlx::query_as(&statement).bind(DIFFERENT_BY_NATURE).fetch_one(&read).await.unwrap();
-            all.insert(format!("{schema}.{table}"), rows);
-        }
-        all
     }
 
     /// The shell commands that `up` printed under "requests to try".

@@ -36,7 +36,6 @@ const CLINICAL_TIME: &[&str] = &[
     "/manufactureDate",
     "/sent",
     "/assertedDate",
-    "/birthDate",
 ];
 
 /// The clinical time of a resource, if it has one.

@@ -48,7 +48,9 @@ async fn upsert(tx: &mut PgConnection, events: &[&Event], keyring: &Keyring) -> 
         .bind(events.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.subject).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.sequence).collect::<Vec<_>>())
-        .bind(resources().map(|resource| resource.text("status").unwrap_or("unknown")).collect::<Vec<_>>())
+        .bind(
+            resources().map(|resource| rows::column(resource.text("status").unwrap_or("unknown"))).collect::<Vec<_>>(),
+        )
         .bind(resources().map(|resource| rows::moment(resource.text("start"))).collect::<Vec<_>>())
         .bind(resources().map(|resource| rows::moment(resource.text("end"))).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::checkpoint::{self, Name, Ownership};
 use super::fault::Fault;
-use super::host::Host;
+use super::host::{Fold, Host};
 use super::open::{Opened, Unreadable};
 use super::parked::{self, BEHIND};
 use crate::read_model::{ApplyError, Event};
@@ -55,10 +55,10 @@ pub(crate) async fn together(host: &Host, batch: &Prepared<'_>) -> Result<Parked
     let mut tx = host.pool.begin().await?;
     let mut parking = Parking::begin(host, batch, &mut tx).await?;
     if parking.subjects.is_empty() {
-        apply(host, &mut tx, &batch.opened.events).await.map_err(Refused::Fault)?;
+        apply(&host.fold, &mut tx, &batch.opened.events).await.map_err(Refused::Fault)?;
     } else {
         let free = parking.hold_back(&batch.opened.events);
-        apply(host, &mut tx, &free).await.map_err(Refused::Fault)?;
+        apply(&host.fold, &mut tx, &free).await.map_err(Refused::Fault)?;
     }
     let parked = parking.finish(&mut tx).await?;
     tx.commit().await?;
@@ -125,11 +125,11 @@ struct Parking<'a> {
 
 impl<'a> Parking<'a> {
     async fn begin(host: &'a Host, batch: &'a Prepared<'a>, tx: &mut PgConnection) -> Result<Self, Refused> {
-        let name = Name { read_model: host.name(), version: host.version() };
+        let name = host.fold.name();
         let moved = checkpoint::advance(tx, name, batch.partition, &batch.from, &batch.to).await?;
         let mut count = moved.ok_or(Refused::Moved)?;
         for subject in &batch.opened.erased {
-            forget(host, tx, *subject).await.map_err(Refused::Fault)?;
+            forget(&host.fold, tx, *subject).await.map_err(Refused::Fault)?;
             if count > 0 {
                 count -= parked::remove_subject(tx, name, batch.partition, *subject).await?;
             }
@@ -194,7 +194,7 @@ async fn apply_in_savepoint(
     events: &[Event],
 ) -> Result<Result<(), String>, Refused> {
     let mut savepoint = tx.begin().await?;
-    match apply(host, &mut savepoint, events).await {
+    match apply(&host.fold, &mut savepoint, events).await {
         Ok(()) => {
             savepoint.commit().await?;
             Ok(Ok(()))
@@ -208,15 +208,15 @@ async fn apply_in_savepoint(
 }
 
 /// Calls the read model. A panic in it is a fault of the event like any other.
-pub(crate) async fn apply(host: &Host, tx: &mut PgConnection, events: &[Event]) -> Result<(), Fault> {
+pub(crate) async fn apply(fold: &Fold, tx: &mut PgConnection, events: &[Event]) -> Result<(), Fault> {
     if events.is_empty() {
         return Ok(());
     }
-    judge(AssertUnwindSafe(host.model.apply(tx, events, &host.keyring)).catch_unwind().await)
+    judge(AssertUnwindSafe(fold.model.apply(tx, events, &fold.keyring)).catch_unwind().await)
 }
 
-pub(crate) async fn forget(host: &Host, tx: &mut PgConnection, subject: Uuid) -> Result<(), Fault> {
-    judge(AssertUnwindSafe(host.model.forget(tx, subject, &host.keyring)).catch_unwind().await)
+pub(crate) async fn forget(fold: &Fold, tx: &mut PgConnection, subject: Uuid) -> Result<(), Fault> {
+    judge(AssertUnwindSafe(fold.model.forget(tx, subject, &fold.keyring)).catch_unwind().await)
 }
 
 fn judge(outcome: std::thread::Result<Result<(), ApplyError>>) -> Result<(), Fault> {

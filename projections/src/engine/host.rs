@@ -6,16 +6,33 @@ use nexus_event_store::{Keyring, LogReader};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use tokio::sync::Semaphore;
+
+use super::checkpoint::Name;
 use super::config::{
     EngineConfig, IDLE_IN_TRANSACTION_TIMEOUT, Limits, POOL_ACQUIRE_MAX, POOL_PER_READ_MODEL, STATEMENT_TIMEOUT,
 };
 use super::notify::Notifier;
 use crate::read_model::{ReadModel, schema_of};
 
-pub(crate) struct Host {
+/// What turns sealed events into rows.
+#[derive(Clone)]
+pub(crate) struct Fold {
     pub(crate) model: Arc<dyn ReadModel>,
-    pub(crate) pool: PgPool,
     pub(crate) keyring: Keyring,
+}
+
+impl Fold {
+    pub(crate) fn name(&self) -> Name<'static> {
+        Name { read_model: self.model.name(), version: self.model.version() }
+    }
+}
+
+pub(crate) struct Host {
+    pub(crate) fold: Fold,
+    pub(crate) pool: PgPool,
+    /// As many as there are connections: who holds one may open a batch and apply it.
+    pub(crate) turns: Semaphore,
     pub(crate) log: LogReader,
     pub(crate) limits: Limits,
     pub(crate) owner: String,
@@ -26,9 +43,9 @@ impl Host {
     pub(crate) fn new(config: &EngineConfig, model: Arc<dyn ReadModel>, notifier: Notifier) -> Arc<Self> {
         let pool = pool_of(&config.read_database, model.as_ref());
         Arc::new(Self {
-            model,
+            fold: Fold { model, keyring: config.keyring.clone() },
             pool,
-            keyring: config.keyring.clone(),
+            turns: Semaphore::new(POOL_PER_READ_MODEL as usize),
             log: config.log.clone(),
             limits: config.limits,
             owner: config.owner.clone(),
@@ -37,11 +54,7 @@ impl Host {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        self.model.name()
-    }
-
-    pub(crate) fn version(&self) -> i32 {
-        self.model.version()
+        self.fold.model.name()
     }
 }
 

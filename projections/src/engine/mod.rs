@@ -36,7 +36,7 @@ mod supervisor;
 mod watchdog;
 
 pub use config::{EngineConfig, GroupProtocol, Limits};
-pub use hashes::row_hashes;
+pub use hashes::{Hashes, row_hashes, row_hashes_with};
 pub use migrate::{MigrateError, migrate, migrate_models};
 pub use service::{Projector, ProjectorConfig};
 pub use supervisor::Engine;

@@ -28,11 +28,6 @@ impl Notifier {
         Self(moved)
     }
 
-    /// Tells nobody; readers find out by polling.
-    pub(crate) fn silent() -> Self {
-        Self(Arc::new(Notify::new()))
-    }
-
     pub(crate) fn moved(&self) {
         self.0.notify_one();
     }

@@ -9,7 +9,7 @@ use nexus_event_store::{EnvelopeError, KeyError, SealedEvent, SubjectKey, envelo
 use uuid::Uuid;
 
 use super::fault::Fault;
-use super::host::Host;
+use super::host::Fold;
 use crate::read_model::Event;
 
 /// Batches up to this size are opened where they are; moving them to another thread costs more.
@@ -34,14 +34,14 @@ pub(crate) struct Unreadable {
 type Keys = HashMap<Uuid, Result<SubjectKey, KeyError>>;
 
 /// Opens what the read model wants. Fails only for causes that may pass.
-pub(crate) async fn open(host: &Host, sealed: &Arc<[SealedEvent]>) -> Result<Opened, Fault> {
+pub(crate) async fn open(fold: &Fold, sealed: &Arc<[SealedEvent]>) -> Result<Opened, Fault> {
     let wanted: Vec<usize> =
-        (0..sealed.len()).filter(|index| host.model.wants(&sealed[*index].header.aggregate_type)).collect();
+        (0..sealed.len()).filter(|index| fold.model.wants(&sealed[*index].header.aggregate_type)).collect();
     if wanted.is_empty() {
         return Ok(Opened::default());
     }
     let subjects: BTreeSet<Uuid> = wanted.iter().map(|index| sealed[*index].header.subject).collect();
-    let keys = host.keyring.keys(&Vec::from_iter(subjects)).await;
+    let keys = fold.keyring.keys(&Vec::from_iter(subjects)).await;
     if keys.values().any(|key| matches!(key, Err(KeyError::Unavailable))) {
         return Err(Fault::Passing("key store".to_owned()));
     }

@@ -3,6 +3,7 @@
 //! All changes happen under the lock of the partition's checkpoint row, so a retry and the running consumer take turns
 //! and neither can slip an event past the other.
 
+mod command;
 mod retry;
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use super::checkpoint::Name;
 
+pub use command::ParkedCommand;
 pub use retry::{Retried, Retry, RetryError, discard};
 
 /// The reason of an event that only waits for an earlier one of its subject.
@@ -40,7 +42,8 @@ pub struct Parked {
 }
 
 /// A parked subject: the event it waits for, and how many wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ParkedSubject {
     pub subject: Uuid,
     pub partition: i32,
@@ -48,6 +51,7 @@ pub struct ParkedSubject {
     pub position: i64,
     pub reason: String,
     pub attempts: i32,
+    /// Events in the queue, the first included.
     pub waiting: i64,
     pub since: DateTime<Utc>,
 }
@@ -55,19 +59,32 @@ pub struct ParkedSubject {
 /// The parked subjects of a read model, oldest first.
 pub async fn list(pool: &PgPool, name: Name<'_>, limit: i64) -> Result<Vec<ParkedSubject>, sqlx::Error> {
     let rows = sqlx::query(
-        "select distinct on (subject) subject, partition, position, reason, attempts, parked_at,
-                count(*) over (partition by subject) as waiting
-         from projection.parked where read_model = $1 and version = $2
-         order by subject, position limit $3",
+        "select * from (
+             select distinct on (subject) subject, partition, position, reason, attempts, parked_at,
+                    count(*) over (partition by subject) as waiting
+             from projection.parked where read_model = $1 and version = $2
+             order by subject, position) as subjects
+         order by parked_at, subject limit $3",
     )
     .bind(name.read_model)
     .bind(name.version)
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    let mut subjects = rows.iter().map(parked_subject).collect::<Result<Vec<_>, _>>()?;
-    subjects.sort_by_key(|subject| subject.since);
-    Ok(subjects)
+    rows.iter().map(parked_subject).collect()
+}
+
+/// The first parked subject of a read model after this one, by id.
+pub async fn next_subject(pool: &PgPool, name: Name<'_>, after: Uuid) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select subject from projection.parked where read_model = $1 and version = $2 and subject > $3
+         order by subject limit 1",
+    )
+    .bind(name.read_model)
+    .bind(name.version)
+    .bind(after)
+    .fetch_optional(pool)
+    .await
 }
 
 fn parked_subject(row: &PgRow) -> Result<ParkedSubject, sqlx::Error> {

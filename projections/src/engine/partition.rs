@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nexus_event_store::SealedEvent;
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::apply::{self, Prepared, Refused};
 use super::backoff::Backoff;
 use super::batch::{Batch, Placed, Record};
-use super::checkpoint::{self, Name, Ownership};
+use super::checkpoint::{self, Ownership};
 use super::config::GAP_CHUNK;
 use super::fault::Fault;
 use super::host::Host;
@@ -160,7 +161,11 @@ impl Partition {
         let mut attempts = 0;
         loop {
             let to = Ownership { epoch: self.owned.epoch, position: last, anchor };
-            match self.attempt(&sealed, &to, attempts).await {
+            // Held until the outcome is known, and not while waiting for a better time.
+            let turn = self.turn().await?;
+            let outcome = self.attempt(&sealed, &to, attempts).await;
+            drop(turn);
+            match outcome {
                 Ok(parked) => {
                     self.gauges.parked(parked);
                     self.owned = to;
@@ -199,8 +204,17 @@ impl Partition {
         }
     }
 
+    /// Waits for a connection to be had. Only then is a batch opened: behind the few that are being applied the others
+    /// wait sealed, whatever the number of partitions.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Halt> {
+        match self.stop.run_until_cancelled(self.host.turns.acquire()).await {
+            Some(Ok(turn)) => Ok(turn),
+            Some(Err(_)) | None => Err(Halt::Stopped),
+        }
+    }
+
     async fn attempt(&self, sealed: &Arc<[SealedEvent]>, to: &Ownership, attempts: u32) -> Result<i64, Refused> {
-        let opened = open::open(&self.host, sealed).await.map_err(Refused::Fault)?;
+        let opened = open::open(&self.host.fold, sealed).await.map_err(Refused::Fault)?;
         let partition = self.number;
         let batch = Prepared { partition, from: self.owned, to: *to, sealed, opened: &opened, attempts };
         if attempts < self.host.limits.apply_attempts {
@@ -212,7 +226,7 @@ impl Partition {
 
     /// After an update that changed no row: whether it was this owner's own commit, whose answer got lost.
     async fn settled_already(&mut self, to: &Ownership, backoff: &mut Backoff) -> Result<bool, Halt> {
-        let name = Name { read_model: self.host.name(), version: self.host.version() };
+        let name = self.host.fold.name();
         loop {
             match checkpoint::read(&self.host.pool, name, self.number).await {
                 Ok(now) => return Ok(now.is_some_and(|now| now.epoch == to.epoch && now.position == to.position)),
@@ -234,7 +248,7 @@ impl Partition {
         );
         let waited = self.stop.run_until_cancelled(tokio::time::sleep(self.host.limits.retake_after)).await;
         waited.ok_or(Halt::Stopped)?;
-        let name = Name { read_model: self.host.name(), version: self.host.version() };
+        let name = self.host.fold.name();
         let mut backoff = Backoff::new(&self.host.limits);
         loop {
             match checkpoint::take(&self.host.pool, name, &[self.number], &self.host.owner).await {
@@ -253,7 +267,7 @@ impl Partition {
     /// A key that does not open an event may be an old copy.
     fn forget_keys(&self, sealed: &[SealedEvent]) {
         for event in sealed {
-            self.host.keyring.forget(event.header.subject);
+            self.host.fold.keyring.forget(event.header.subject);
         }
     }
 

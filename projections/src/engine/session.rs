@@ -167,7 +167,7 @@ impl Session {
 
     /// Raises the epochs. A process that can't reach its database for long leaves the partitions to others.
     async fn take(&self, partitions: &[i32], stop: &CancellationToken) -> Result<Vec<(i32, Ownership)>, &'static str> {
-        let name = Name { read_model: self.host.name(), version: self.host.version() };
+        let name = self.host.fold.name();
         let deadline = Instant::now() + self.host.limits.ownership_max;
         let mut backoff = Backoff::new(&self.host.limits);
         loop {
@@ -239,11 +239,12 @@ async fn stop_all(lanes: Vec<Lane>, within: Duration) {
 }
 
 fn client_config(config: &EngineConfig, host: &Host) -> ClientConfig {
+    let Name { read_model, version } = host.fold.name();
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", &config.kafka)
         .set("client.id", format!("projector-{}", host.name()))
-        .set("group.id", format!("{}nexus.{}.v{}", config.group_prefix, host.name(), host.version()))
+        .set("group.id", format!("{}nexus.{read_model}.v{version}", config.group_prefix))
         // The checkpoint says what to read. The group's offsets are written for lag tools only, about once a second.
         .set("enable.auto.offset.store", "false")
         .set("enable.auto.commit", "true")

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::checkpoint::Name;
 use super::notify::CHANNEL;
 
 /// How often the checkpoints are read while somebody waits and no notification comes.
@@ -51,17 +52,28 @@ pub async fn lag(pool: &PgPool) -> Result<Vec<Lag>, sqlx::Error> {
     .await
 }
 
-/// Remembers the newest positions seen in Kafka. A failure costs a lag figure and nothing else.
-pub(crate) async fn note_heads(pool: &PgPool, heads: &[(i32, i64)]) {
-    let (partitions, positions): (Vec<i32>, Vec<i64>) = heads.iter().copied().unzip();
+/// Where a partition ends, as the owner of its lane reckons.
+pub(crate) struct Head {
+    pub(crate) partition: i32,
+    pub(crate) position: i64,
+    /// The owner has read to the end, so it knows the position. Before that it counts records, and not each is an event:
+    /// some are repetitions.
+    pub(crate) level: bool,
+}
+
+/// Remembers the newest positions seen in Kafka: who is level knows, the others can only raise what is known. A failure
+/// costs a lag figure and nothing else.
+pub(crate) async fn note_heads(pool: &PgPool, heads: &[Head]) {
     let noted = sqlx::query(
         "insert into projection.heads as known (partition, position)
          select * from unnest($1::integer[], $2::bigint[]) order by 1
          on conflict (partition) do update set position = excluded.position, seen_at = now()
-         where known.position < excluded.position",
+         where known.position < excluded.position
+             or (known.position > excluded.position and excluded.partition = any($3::integer[]))",
     )
-    .bind(partitions)
-    .bind(positions)
+    .bind(heads.iter().map(|head| head.partition).collect::<Vec<_>>())
+    .bind(heads.iter().map(|head| head.position).collect::<Vec<_>>())
+    .bind(heads.iter().filter(|head| head.level).map(|head| head.partition).collect::<Vec<_>>())
     .execute(pool)
     .await;
     if noted.is_err() {
@@ -87,8 +99,8 @@ struct State {
     waiting: HashMap<Place, BTreeMap<i64, Vec<oneshot::Sender<()>>>>,
 }
 
-/// A partition of a read model's active version.
-type Place = (String, i32);
+/// A partition of a version of a read model.
+type Place = (String, i32, i32);
 
 impl Watcher {
     /// Starts watching.
@@ -105,11 +117,12 @@ impl Watcher {
         Self(inner)
     }
 
-    /// Waits until a read model has applied these positions; false if that did not happen in time.
-    pub async fn wait_for(&self, read_model: &str, positions: &[(i32, i64)], within: Duration) -> bool {
+    /// Waits until a version of a read model has applied these positions; false if that did not happen in time.
+    pub async fn wait_for(&self, name: Name<'_>, positions: &[(i32, i64)], within: Duration) -> bool {
         let deadline = Instant::now() + within;
         for (partition, position) in positions {
-            let Some(reached) = self.0.register((read_model.to_owned(), *partition), *position) else { continue };
+            let place = (name.read_model.to_owned(), name.version, *partition);
+            let Some(reached) = self.0.register(place, *position) else { continue };
             self.0.wanted.notify_one();
             if !matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(()))) {
                 return false;
@@ -189,13 +202,12 @@ impl State {
 }
 
 async fn read(pool: &PgPool) -> Result<HashMap<Place, i64>, sqlx::Error> {
-    let rows: Vec<(String, i32, i64)> = sqlx::query_as(
-        "select read_model, partition, position from projection.checkpoints
-         join projection.versions using (read_model) where version = active_version",
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(|(read_model, partition, position)| ((read_model, partition), position)).collect())
+    let rows: Vec<(String, i32, i32, i64)> =
+        sqlx::query_as("select read_model, version, partition, position from projection.checkpoints")
+            .fetch_all(pool)
+            .await?;
+    let place = |(read_model, version, partition, position)| ((read_model, version, partition), position);
+    Ok(rows.into_iter().map(place).collect())
 }
 
 /// Waits for a notification, or a little while.

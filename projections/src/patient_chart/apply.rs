@@ -35,7 +35,7 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(events.iter().map(|event| event.subject).collect::<Vec<_>>())
         .bind(sections)
         .bind(events.iter().map(|event| event.sequence).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| rows::status_of(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::status_of(event.fact.resource()).map(rows::column)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| section::standing(event.fact.resource())).collect::<Vec<_>>())
         .bind(systems)
         .bind(codes)

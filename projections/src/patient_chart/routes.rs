@@ -75,7 +75,7 @@ async fn read_chart(
     let limit = page::limit(params.limit)?;
     let key = read_cursor(&api, patient, &params)?;
     api.wait(NAME, &after.and(params.position.as_deref())?).await?;
-    if !query::exists(&api, patient).await? || api.is_erased(patient).await {
+    if !query::exists(&api, patient).await? || api.is_erased(patient).await? {
         return Err(Problem::not_found());
     }
     let wanted = params.section.map_or(Section::ALL.to_vec(), |section| vec![section]);

@@ -16,7 +16,7 @@ const UPSERT: &str = "
     from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::boolean[], $5::bytea[])
         with ordinality as new (patient, sequence, recorded_at, withdrawn, sealed, row)
     left join (
-        select row, array_agg(key) as keys from unnest($6::bigint[], $7::bigint[]) as by (row, key) group by row
+        select row, array_agg(key order by key) as keys from unnest($6::bigint[], $7::bigint[]) as by (row, key) group by row
     ) as found using (row)
     on conflict (patient) do update
     set sequence = excluded.sequence, recorded_at = excluded.recorded_at, withdrawn = excluded.withdrawn,

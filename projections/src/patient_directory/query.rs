@@ -64,11 +64,20 @@ impl Search {
     }
 }
 
-/// Everybody who fits, best first, within the bounds on candidates.
-pub(super) async fn search(api: &QueryApi, search: &Search) -> Result<Vec<Match>, Problem> {
+/// Those who fit, best first.
+pub(super) struct Found {
+    pub matches: Vec<Match>,
+    /// There are more candidates than a search compares, so not everybody who fits may be among the matches.
+    pub truncated: bool,
+}
+
+/// Everybody who fits, within the bounds on candidates.
+pub(super) async fn search(api: &QueryApi, search: &Search) -> Result<Found, Problem> {
     let rows = candidates(api, search).await.map_err(database_problem)?;
-    let ids: Vec<_> = rows.iter().map(|(patient, _)| *patient).collect();
-    let sealed = rows.into_iter().map(|(patient, bytes)| Sealed { subject: patient, context: context(patient), bytes });
+    let truncated = rows.iter().any(|(_, _, more)| *more);
+    let ids: Vec<_> = rows.iter().map(|(patient, _, _)| *patient).collect();
+    let sealed =
+        rows.into_iter().map(|(patient, bytes, _)| Sealed { subject: patient, context: context(patient), bytes });
     let opened: Vec<Option<Resource>> = api.open(sealed.collect()).await?;
     let scored = ids.into_iter().zip(opened).filter_map(|(id, patient)| {
         let patient = patient?;
@@ -76,27 +85,36 @@ pub(super) async fn search(api: &QueryApi, search: &Search) -> Result<Vec<Match>
     });
     let mut matches: Vec<_> = scored.collect();
     matches.sort_unstable_by(rank::order);
-    Ok(matches)
+    Ok(Found { matches, truncated })
 }
 
 /// Two bounded looks into the index: names to the letter, and names nearly so. The first keeps a common near miss from
-/// crowding out the name itself.
-async fn candidates(api: &QueryApi, search: &Search) -> Result<Vec<(Uuid, Vec<u8>)>, sqlx::Error> {
+/// crowding out the name itself, the second leaves out what the first finds. Each reads one more than it may keep, and
+/// with every row comes whether there was one. Ids decide who is kept, so that all pages are cut from the same list.
+async fn candidates(api: &QueryApi, search: &Search) -> Result<Vec<(Uuid, Vec<u8>, bool)>, sqlx::Error> {
     let given = search.given_keys(api);
     let words = search.words.iter();
     let exact: Vec<i64> = words.map(|word| blind::key(api.keyring(), Kind::Name, word)).chain(given.clone()).collect();
     let mut sql = QueryBuilder::new("with exact as materialized (select patient from patients where not withdrawn");
-    sql.push(" and keys @> ").push_bind(exact).push("), near as materialized (select patient from patients where ");
-    sql.push(if search.words.is_empty() { "false" } else { "not withdrawn" });
+    sql.push(" and keys @> ").push_bind(exact.clone());
+    sql.push(" order by patient limit ").push_bind(EXACT_MAX + 1);
+    sql.push("), near as materialized (select patient from patients where not withdrawn");
+    sql.push(" and not keys @> ").push_bind(exact);
+    if search.words.is_empty() {
+        sql.push(" and false");
+    }
     if !given.is_empty() {
         sql.push(" and keys @> ").push_bind(given);
     }
     for word in &search.words {
         sql.push(" and keys && ").push_bind(blind::near_keys(api.keyring(), word));
     }
+    sql.push(" order by patient limit ").push_bind(NEAR_MAX + 1);
     sql.push("), found as ((select patient from exact order by patient limit ").push_bind(EXACT_MAX);
-    sql.push(") union (select patient from near order by patient limit ").push_bind(NEAR_MAX);
-    sql.push(")) select patient, sealed from patients join found using (patient)");
+    sql.push(") union all (select patient from near order by patient limit ").push_bind(NEAR_MAX);
+    sql.push(")) select patient, sealed, (select count(*) from exact) > ").push_bind(EXACT_MAX);
+    sql.push(" or (select count(*) from near) > ").push_bind(NEAR_MAX);
+    sql.push(" from patients join found using (patient)");
     QueryBuilder::<Postgres>::build_query_as(&mut sql).fetch_all(api.pool(NAME)).await
 }
 

@@ -7,16 +7,15 @@ use nexus_domain::fhir::{FhirDateTime, Precision};
 use nexus_web::extract::{Path, Query};
 use nexus_web::pipeline::{Authenticated, authorize};
 use nexus_web::problem::{Problem, ProblemBody};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::NAME;
-use super::query::{self, Search, WORDS_MAX};
+use super::query::{self, Found, Search, WORDS_MAX};
 use super::summary::{PatientDetail, PatientSummary};
-use crate::query_api::page::{self, Page};
-use crate::query_api::{After, PositionOnly, QueryApi};
+use crate::query_api::{After, PositionOnly, QueryApi, page};
 
 const NAME_BYTES_MAX: usize = 200;
 
@@ -48,16 +47,28 @@ struct SearchParams {
     position: Option<String>,
 }
 
+/// A page of a search.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct PatientPage {
+    items: Vec<PatientSummary>,
+    /// The `cursor` of the next page; null at the end of the list.
+    next: Option<String>,
+    /// More patients may fit than a search compares, and not all of them are in this list. Asking for more, such as the
+    /// birth date, narrows it down.
+    truncated: bool,
+}
+
 /// Find patients by number, name or birth date.
 ///
 /// What is given must all fit. Names forgive one typo each and other spellings of the same sound; the best fit is first.
+/// A search compares some hundred candidates; `truncated` says when there were more.
 #[utoipa::path(
     get,
     path = "/v1/patients",
     tag = "Patients",
     params(SearchParams, After),
     responses(
-        (status = 200, description = "Those who fit, best first", body = Page<PatientSummary>),
+        (status = 200, description = "Those who fit, best first", body = PatientPage),
         (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -66,13 +77,13 @@ async fn search_patients(
     Authenticated(caller): Authenticated,
     Query(params): Query<SearchParams>,
     after: After,
-) -> Result<Json<Page<PatientSummary>>, Problem> {
+) -> Result<Json<PatientPage>, Problem> {
     authorize(&caller, Action::SearchPatients, &ResourceContext::none())?;
     let limit = page::limit(params.limit)?;
     let search = read_search(&params)?;
     let last: Option<(u64, Uuid)> = api.cursor_key(SCOPE, params.cursor.as_deref())?;
     api.wait(NAME, &after.and(params.position.as_deref())?).await?;
-    let mut matches = query::search(&api, &search).await?;
+    let Found { mut matches, truncated } = query::search(&api, &search).await?;
     if let Some((score, id)) = last {
         let score = f64::from_bits(score);
         matches.retain(|it| score.total_cmp(&it.score).then(it.id.cmp(&id)).is_gt());
@@ -80,7 +91,7 @@ async fn search_patients(
     let more = page::cut(&mut matches, limit);
     let next = matches.last().filter(|_| more).map(|last| api.cursor(SCOPE, &(last.score.to_bits(), last.id)));
     let items = matches.iter().map(|it| PatientSummary::of(it.id, &it.patient, Some(it.score))).collect();
-    Ok(Json(Page { items, next }))
+    Ok(Json(PatientPage { items, next, truncated }))
 }
 
 const SCOPE: &str = "patients";

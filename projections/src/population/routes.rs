@@ -14,6 +14,7 @@ use super::NAME;
 use super::query::{self, AgeBandCount, ConditionCount, Filter, Key};
 use crate::query_api::page::{self, Page};
 use crate::query_api::{After, PositionOnly, QueryApi};
+use crate::rows;
 
 /// The routes of this read model.
 pub fn router() -> OpenApiRouter<QueryApi> {
@@ -64,7 +65,8 @@ async fn count_conditions(
     let scope = format!("population/{:?}", (&params.system, &params.code, &params.status));
     let key: Option<Key> = api.cursor_key(&scope, params.cursor.as_deref())?;
     api.wait(NAME, &after.and(params.position.as_deref())?).await?;
-    let filter = Filter { system: params.system, code: params.code, status: params.status };
+    let column = |text: Option<String>| text.map(|text| rows::column(&text).into_owned());
+    let filter = Filter { system: column(params.system), code: column(params.code), status: column(params.status) };
     let mut items = query::conditions(&api, &filter, key, limit).await?;
     let more = page::cut(&mut items, limit);
     let next = items.last().filter(|_| more).map(|last| api.cursor(&scope, &(&last.system, &last.code)));

@@ -82,7 +82,7 @@ impl QueryApi {
         if after.positions.is_empty() {
             return Ok(());
         }
-        match self.watcher().wait_for(read_model, &after.positions, after.patience).await {
+        match self.watcher().wait_for(self.served(read_model), &after.positions, after.patience).await {
             true => Ok(()),
             false => Err(Problem::read_model_behind()),
         }

@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 const CHECKSUM_BYTES: usize = 12;
-const CURSOR_BYTES_MAX: usize = 1_024;
+/// Room for a key of two texts of the longest that a column takes, every letter of them escaped.
+const CURSOR_BYTES_MAX: usize = 8 * 1_024;
 
 /// The cursor for a key of the list that `scope` names.
 pub(super) fn encode(keyring: &Keyring, scope: &str, key: &impl Serialize) -> String {

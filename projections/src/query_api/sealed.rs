@@ -25,9 +25,14 @@ impl QueryApi {
         rows.iter().map(|row| self.open_one(row, &keys)).collect()
     }
 
-    /// Whether the subject was erased: then nothing of it is served, whatever a read model may still hold.
-    pub async fn is_erased(&self, subject: Uuid) -> bool {
-        matches!(self.keyring().key(subject).await, Err(KeyError::Erased))
+    /// Whether the subject was erased: then nothing of it is served, whatever a read model may still hold. A key at hand
+    /// answers by itself; when the key store is needed and away, nobody can tell, and nothing is served either.
+    pub async fn is_erased(&self, subject: Uuid) -> Result<bool, Problem> {
+        match self.keyring().key(subject).await {
+            Ok(_) => Ok(false),
+            Err(KeyError::Erased) => Ok(true),
+            Err(error) => Err(key_problem(error)),
+        }
     }
 
     fn open_one<T: DeserializeOwned>(

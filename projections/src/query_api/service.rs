@@ -14,6 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::state::Served;
 use super::{QueryApi, QueryConfig, Settings, router};
 use crate::engine::Watcher;
 use crate::{read_models, schema_of};
@@ -52,12 +53,12 @@ impl QueryService {
     pub fn new(read: &PgConnectOptions, config: &QueryConfig, keyring: Keyring, verifier: Verifier) -> Self {
         let settings = Settings { small_cell: config.small_cell };
         let watch = pool(WATCH_CONNECTIONS).connect_lazy_with(reading(read, "projection"));
-        let pools = read_models().into_iter().map(|model| {
-            let schema = schema_of(model.as_ref());
-            (model.name(), pool(config.connections).connect_lazy_with(reading(read, &schema)))
+        let served = read_models().into_iter().map(|model| {
+            let pool = pool(config.connections).connect_lazy_with(reading(read, &schema_of(model.as_ref())));
+            (model.name(), Served { version: model.version(), pool })
         });
         let watcher = Watcher::start(watch.clone());
-        let api = QueryApi::new(HashMap::from_iter(pools), watch.clone(), keyring, watcher, settings);
+        let api = QueryApi::new(HashMap::from_iter(served), watch.clone(), keyring, watcher, settings);
         Self { api, verifier, watch }
     }
 
@@ -75,16 +76,31 @@ impl QueryService {
     }
 
     fn readiness(&self, shutdown: &CancellationToken) -> Readiness {
-        let watch = self.watch.clone();
+        let (watch, active) = (self.watch.clone(), self.watch.clone());
         let verifier = self.verifier.clone();
         Readiness::new()
             .check("read_database", move || {
                 let watch = watch.clone();
                 async move { sqlx::query("select 1").execute(&watch).await.is_ok() }
             })
+            .check("read_model_versions", move || {
+                let active = active.clone();
+                async move { serves_what_is_active(&active).await }
+            })
             .check("issuer_keys", move || std::future::ready(verifier.ready()))
             .until(shutdown.clone())
     }
+}
+
+/// Whether the versions that this program was built with are the ones that are switched to. A door that is newer or older
+/// would answer from tables that are being filled, or are left behind.
+async fn serves_what_is_active(read: &PgPool) -> bool {
+    let active: Result<Vec<(String, i32)>, _> =
+        sqlx::query_as("select read_model, active_version from projection.versions").fetch_all(read).await;
+    active.is_ok_and(|active| {
+        let is_active = |name: &str, version| active.iter().any(|it| (it.0.as_str(), it.1) == (name, version));
+        read_models().iter().all(|model| is_active(model.name(), model.version()))
+    })
 }
 
 fn pool(connections: u32) -> PgPoolOptions {

@@ -8,19 +8,27 @@ use nexus_web::problem::Problem;
 use sqlx::PgPool;
 
 use crate::engine::Watcher;
+use crate::engine::checkpoint::Name;
 
 /// The read door's state. Cheap to clone.
 #[derive(Clone)]
 pub struct QueryApi(Arc<Shared>);
 
 struct Shared {
-    /// By read model, each with its schema as search path.
-    pools: HashMap<&'static str, PgPool>,
+    /// By the read model's name.
+    served: HashMap<&'static str, Served>,
     /// Connections for checkpoints and lag.
     watch: PgPool,
     keyring: Keyring,
     watcher: Watcher,
     settings: Settings,
+}
+
+/// The version of a read model that this door serves.
+pub(super) struct Served {
+    pub(super) version: i32,
+    /// With its schema as search path.
+    pub(super) pool: PgPool,
 }
 
 /// What may be set from outside.
@@ -30,20 +38,31 @@ pub struct Settings {
     pub small_cell: i64,
 }
 
+impl Shared {
+    fn served(&self, read_model: &str) -> &Served {
+        self.served.get(read_model).expect("every read model of the registry is served")
+    }
+}
+
 impl QueryApi {
     pub(super) fn new(
-        pools: HashMap<&'static str, PgPool>,
+        served: HashMap<&'static str, Served>,
         watch: PgPool,
         keyring: Keyring,
         watcher: Watcher,
         settings: Settings,
     ) -> Self {
-        Self(Arc::new(Shared { pools, watch, keyring, watcher, settings }))
+        Self(Arc::new(Shared { served, watch, keyring, watcher, settings }))
     }
 
     /// The connections that see this read model's tables, and may only read.
     pub fn pool(&self, read_model: &'static str) -> &PgPool {
-        self.0.pools.get(read_model).expect("there is a pool for each read model of the registry")
+        &self.0.served(read_model).pool
+    }
+
+    /// The version of the read model that answers come from, and that is therefore waited for.
+    pub(super) fn served(&self, read_model: &'static str) -> Name<'static> {
+        Name { read_model, version: self.0.served(read_model).version }
     }
 
     /// Opens what is sealed and hashes what is looked for.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+use nexus_domain::AnyEvent;
 use nexus_domain::fhir::Resource;
 use nexus_event_store::Keyring;
 use serde_json::Value;
@@ -12,17 +14,19 @@ use super::context;
 use crate::read_model::{ApplyError, Event};
 use crate::rows;
 
-/// A count of notes that is not known from this batch stays as it was.
+/// A count of notes that is not known from this batch stays as it was, and so does the place of a patient's own entry.
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system,
         code, notes, sealed)
-    select id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system, code,
-        coalesce(notes, (select notes from entries as old where old.id = new.id
-            and old.resource_type = new.resource_type), 0), sealed
+    select new.id, new.resource_type, new.patient, new.sequence,
+        case when new.resource_type = 'Patient' then coalesce(old.occurred_at, new.occurred_at)
+            else new.occurred_at end,
+        new.recorded_at, new.event, new.status, new.system, new.code, coalesce(new.notes, old.notes, 0), new.sealed
     from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::integer[], $12::bytea[])
         as new (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system, code, notes,
             sealed)
+    left join entries as old using (id, resource_type)
     on conflict (id, resource_type) do update
     set patient = excluded.patient, sequence = excluded.sequence, occurred_at = excluded.occurred_at,
         recorded_at = excluded.recorded_at, event = excluded.event, status = excluded.status,
@@ -35,6 +39,7 @@ const STATING: &[&str] =
 
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
     let notes = notes_by_aggregate(events);
+    let registered = registered_at(events);
     let events = rows::latest(events, |_| true);
     let concepts = events.iter().map(|event| rows::concept_code(concept(event.fact.resource())));
     let (systems, codes): (Vec<_>, Vec<_>) = concepts.map(Option::unzip).unzip();
@@ -43,10 +48,10 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(events.iter().map(|event| event.fact.resource().resource_type()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.subject).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.sequence).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| rows::occurred_at(event)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| occurred_at(event, &registered)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.recorded_at).collect::<Vec<_>>())
         .bind(events.iter().map(|event| name_of(event)).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| rows::status_of(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::status_of(event.fact.resource()).map(rows::column)).collect::<Vec<_>>())
         .bind(systems)
         .bind(codes)
         .bind(events.iter().map(|event| notes.get(&place(event)).copied()).collect::<Vec<_>>())
@@ -66,6 +71,24 @@ fn place(event: &Event) -> Place<'_> {
 fn notes_by_aggregate(events: &[Event]) -> HashMap<Place<'_>, i32> {
     let stating = events.iter().filter(|event| STATING.contains(&name_of(event).as_str()));
     stating.map(|event| (place(event), i32::try_from(event.fact.notes().len()).unwrap_or(i32::MAX))).collect()
+}
+
+/// When each patient of the batch is first met in it.
+fn registered_at(events: &[Event]) -> HashMap<Uuid, DateTime<Utc>> {
+    let mut first = HashMap::new();
+    for event in events.iter().filter(|event| matches!(event.fact, AnyEvent::Patient(_))) {
+        first.entry(event.aggregate_id).or_insert(event.recorded_at);
+    }
+    first
+}
+
+/// A patient stands where they were registered. The times in their own record, birth and death, identify them: those
+/// are sealed (ADR 4) and place nothing.
+fn occurred_at(event: &Event, registered: &HashMap<Uuid, DateTime<Utc>>) -> DateTime<Utc> {
+    match event.fact {
+        AnyEvent::Patient(_) => registered.get(&event.aggregate_id).copied().unwrap_or(event.recorded_at),
+        _ => rows::occurred_at(event),
+    }
 }
 
 /// `Recorded` of `Observation.Recorded`: the resource type stands beside it.

@@ -13,7 +13,8 @@ use crate::query_api::{QueryApi, Sealed, database_problem, page};
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TimelineEntry {
-    /// The clinical time, or when it was recorded if there is none.
+    /// The clinical time, or when it was recorded if there is none. A patient's own record stands where it was first
+    /// recorded.
     pub occurred_at: DateTime<Utc>,
     pub recorded_at: DateTime<Utc>,
     pub resource_type: String,

@@ -68,7 +68,7 @@ async fn read_timeline(
     let scope = format!("timeline/{patient}");
     let cursor: Option<(Direction, Key)> = api.cursor_key(&scope, params.cursor.as_deref())?;
     api.wait(NAME, &after.and(params.position.as_deref())?).await?;
-    if !query::exists(&api, patient).await? || api.is_erased(patient).await {
+    if !query::exists(&api, patient).await? || api.is_erased(patient).await? {
         return Err(Problem::not_found());
     }
     let (direction, key) = cursor.map_or((Direction::Older, None), |(direction, key)| (direction, Some(key)));

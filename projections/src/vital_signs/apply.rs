@@ -100,12 +100,14 @@ async fn insert_values(tx: &mut PgConnection, values: &[Row]) -> Result<(), Appl
         .bind(values.iter().map(|row| row.component).collect::<Vec<_>>())
         .bind(values.iter().map(|row| row.coding_index).collect::<Vec<_>>())
         .bind(values.iter().map(|row| row.patient).collect::<Vec<_>>())
-        .bind(values.iter().map(|row| row.coding.as_ref().map(|coding| coding.system.as_str())).collect::<Vec<_>>())
-        .bind(values.iter().map(|row| row.coding.as_ref().map(|coding| coding.code.as_str())).collect::<Vec<_>>())
+        .bind(
+            values.iter().map(|row| row.coding.as_ref().map(|coding| rows::column(&coding.system))).collect::<Vec<_>>(),
+        )
+        .bind(values.iter().map(|row| row.coding.as_ref().map(|coding| rows::column(&coding.code))).collect::<Vec<_>>())
         .bind(values.iter().map(|row| row.effective_at).collect::<Vec<_>>())
         .bind(values.iter().map(|row| row.value.as_str()).collect::<Vec<_>>())
-        .bind(values.iter().map(|row| row.unit.as_deref()).collect::<Vec<_>>())
-        .bind(values.iter().map(|row| row.status.as_str()).collect::<Vec<_>>())
+        .bind(values.iter().map(|row| row.unit.as_deref().map(rows::column)).collect::<Vec<_>>())
+        .bind(values.iter().map(|row| rows::column(&row.status)).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
@@ -146,7 +148,7 @@ fn rows_of(event: &Event, measurement: Measurement) -> Vec<Row> {
         unit: quantity.code.clone(),
         status: event.fact.resource().text("status").unwrap_or("unknown").to_owned(),
     };
-    (0..).zip(codings).map(row).collect()
+    (0..i16::MAX).zip(codings).map(row).collect()
 }
 
 fn fits(measurement: &Measurement) -> bool {

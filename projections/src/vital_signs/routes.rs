@@ -1,5 +1,7 @@
 //! `GET /v1/patients/{id}/vital-signs`.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,6 +19,7 @@ use super::NAME;
 use super::query::{self, Key, Row, Series, VitalSign};
 use crate::query_api::page::{self, Page};
 use crate::query_api::{After, QueryApi};
+use crate::rows;
 
 /// The routes of this read model.
 pub fn router() -> OpenApiRouter<QueryApi> {
@@ -68,7 +71,7 @@ async fn list_vital_signs(
     let scope = scope(&params, patient);
     let key: Option<Key> = api.cursor_key(&scope, params.cursor.as_deref())?;
     api.wait(NAME, &after.and(params.position.as_deref())?).await?;
-    if !query::exists(&api, patient).await? || api.is_erased(patient).await {
+    if !query::exists(&api, patient).await? || api.is_erased(patient).await? {
         return Err(Problem::not_found());
     }
     let mut rows = query::rows(&api, &series, key, limit).await?;
@@ -80,8 +83,8 @@ async fn list_vital_signs(
 fn read_series(patient: Uuid, params: &SeriesParams) -> Result<Series, Problem> {
     let (system, code) = match params.code.as_deref().map(|text| text.rsplit_once('|').ok_or(text)) {
         None => (None, None),
-        Some(Ok((system, code))) => (Some(system.to_owned()), Some(code.to_owned())),
-        Some(Err(code)) => (None, Some(code.to_owned())),
+        Some(Ok((system, code))) => (Some(rows::column(system)), Some(rows::column(code))),
+        Some(Err(code)) => (None, Some(rows::column(code))),
     };
     if code.as_deref() == Some("") {
         return Err(Problem::invalid_parameter("code", "A code, or system|code, is expected."));
@@ -90,8 +93,8 @@ fn read_series(patient: Uuid, params: &SeriesParams) -> Result<Series, Problem> 
     let to = params.to.as_deref().map(|text| time("to", text)).transpose()?;
     Ok(Series {
         patient,
-        system,
-        code,
+        system: system.map(Cow::into_owned),
+        code: code.map(Cow::into_owned),
         from: from.map(|from| from.earliest),
         until: to.map(until),
         with_errors: params.entered_in_error == Some(true),

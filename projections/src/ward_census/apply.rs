@@ -45,9 +45,11 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(encounters.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
         .bind(encounters.iter().map(|event| event.subject).collect::<Vec<_>>())
         .bind(encounters.iter().map(|event| event.sequence).collect::<Vec<_>>())
-        .bind(resources().map(|resource| resource.text("status").unwrap_or("unknown")).collect::<Vec<_>>())
+        .bind(
+            resources().map(|resource| rows::column(resource.text("status").unwrap_or("unknown"))).collect::<Vec<_>>(),
+        )
         .bind(resources().map(is_present).collect::<Vec<_>>())
-        .bind(resources().map(|resource| resource.text_at("/class/code")).collect::<Vec<_>>())
+        .bind(resources().map(|resource| resource.text_at("/class/code").map(rows::column)).collect::<Vec<_>>())
         .bind(places.iter().map(|place| place.map(|place| place.location)).collect::<Vec<_>>())
         .bind(places.iter().map(|place| place.and_then(|place| place.since)).collect::<Vec<_>>())
         .bind(resources().map(|resource| rows::moment(resource.text_at("/period/start"))).collect::<Vec<_>>())

@@ -8,6 +8,8 @@ mod exactly_once;
 mod fences;
 mod group;
 mod killed;
+mod operator;
 mod parking;
 mod topic;
+mod turns;
 mod waiting;

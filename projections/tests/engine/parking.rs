@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use nexus_event_store::SealedEvent;
 use nexus_projections::engine::Engine;
 use nexus_projections::engine::checkpoint::Name;
-use nexus_projections::engine::parked::{BEHIND, Retry, discard, list};
+use nexus_projections::engine::parked::{BEHIND, discard, list};
 use uuid::Uuid;
 
 use crate::world::{Poison, Toy, World, assert_same};
@@ -42,7 +42,7 @@ async fn poisoned(poison: Poison, code: &str) {
         .unwrap();
     assert_eq!(behind, parked[0].waiting - 1);
 
-    let retry = Retry::new(&world.config(), toy.clone());
+    let retry = world.retry(toy.clone());
     let still = retry.subject(victim).await.unwrap();
     assert_eq!(
         (still.applied, still.stopped_at),
@@ -110,7 +110,7 @@ async fn an_event_that_can_not_be_read_is_parked_and_can_be_given_up() {
     );
     assert!(discard(&world.read, NAME, victim, bad.position).await.unwrap());
     assert!(!discard(&world.read, NAME, victim, bad.position).await.unwrap());
-    let retried = Retry::new(&world.config(), toy.clone()).subject(victim).await.unwrap();
+    let retried = world.retry(toy.clone()).subject(victim).await.unwrap();
     assert_eq!(retried.stopped_at, None);
     let given_up = |event: &SealedEvent| (event.partition, event.position) == (bad.partition, bad.position);
     assert_same(&world.rows(&toy).await, &world.expected(given_up));
@@ -141,7 +141,7 @@ async fn many_subjects_can_be_parked_at_once() {
     assert!(victims.len() > 5 && victims.len() < 30);
     assert_same(&world.rows(&toy).await, &world.expected(|event| held.contains(&(event.partition, event.position))));
     toy.poison.lock().unwrap().clear();
-    let retry = Retry::new(&world.config(), toy.clone());
+    let retry = world.retry(toy.clone());
     for victim in victims {
         assert_eq!(retry.subject(victim).await.unwrap().stopped_at, None);
     }
@@ -171,7 +171,7 @@ async fn an_erased_subject_is_forgotten_and_leaves_the_queue() {
     world.wait_caught_up(&toy).await;
     let left = list(&world.read, NAME, 10).await.unwrap();
     assert_eq!(left.iter().map(|parked| parked.subject).collect::<Vec<_>>(), [victims[1]]);
-    let retried = Retry::new(&world.config(), toy.clone()).subject(victims[1]).await.unwrap();
+    let retried = world.retry(toy.clone()).subject(victims[1]).await.unwrap();
     assert_eq!(retried.stopped_at, None);
     assert_eq!(list(&world.read, NAME, 10).await.unwrap(), vec![]);
     assert!(victims.iter().all(|victim| toy.forgotten.lock().unwrap().contains(victim)));

@@ -14,6 +14,7 @@ use nexus_event_store::{
     Header, Keyring, LogReader, MasterKey, Metadata, Opened, SealedEvent, envelope, migrate_keys, migrate_log,
     partition_of,
 };
+use nexus_projections::engine::parked::Retry;
 use nexus_projections::engine::{EngineConfig, GroupProtocol, Limits, migrate_models};
 use nexus_projections::{ApplyError, Event, ReadModel};
 use rdkafka::ClientConfig;
@@ -133,6 +134,17 @@ impl World {
 
     pub fn master_key_file(&self) -> PathBuf {
         master_key_file(&self.name)
+    }
+
+    /// What an operator has for parked events.
+    pub fn retry(&self, model: Arc<Toy>) -> Retry {
+        Retry::new(&self.config().read_database, self.keyring.clone(), model)
+    }
+
+    /// The URL of one of the databases, for a program that is started.
+    pub fn url(&self, role: &str, part: &str) -> String {
+        let server = self.server.get_host();
+        format!("postgres://{role}@{server}:{}/{}_{part}", self.server.get_port(), self.name)
     }
 
     /// Writes events into the log, spread over the subjects, and answers them sealed.

@@ -155,7 +155,7 @@ async fn the_description_and_its_page_are_open() {
     assert_eq!(get("/healthz").await.status, StatusCode::OK);
     assert_eq!(
         get("/readyz").await.json()["checks"],
-        json!({"read_database": true, "issuer_keys": true, "not_stopping": true})
+        json!({"read_database": true, "read_model_versions": true, "issuer_keys": true, "not_stopping": true})
     );
     assert_eq!(get("/nothing").await.problem(), "not-found");
 }

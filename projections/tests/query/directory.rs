@@ -180,3 +180,29 @@ async fn searches_that_mean_nothing_are_refused() {
     // The unknown parameter is not named: it could be anything.
     assert_eq!(pointer("nmae=chi").await, "query");
 }
+
+#[tokio::test]
+async fn a_search_that_finds_more_than_it_compares_says_so() {
+    let world = World::new().await;
+    let namesakes = (0..301).map(|index| {
+        let born = if index == 0 { "1959-07-30" } else { "1980-01-02" };
+        patient(Uuid::new_v4(), "Cormier", "Chi", born)
+    });
+    let near = patient(Uuid::new_v4(), "Cornier", "Chi", "1980-01-02");
+    world.record(namesakes.chain([near])).await;
+    let ask = async |query: &str| {
+        let answer = world.get(Role::Nurse, &format!("/v1/patients?{query}")).await;
+        (answer.items(), answer.json()["truncated"].clone(), answer.json()["next"].clone())
+    };
+    let (items, truncated, next) = ask("name=cormier&limit=200").await;
+    assert_eq!((items.len(), &truncated), (200, &json!(true)));
+    let (rest, truncated, next) = ask(&format!("name=cormier&limit=200&cursor={}", next.as_str().unwrap())).await;
+    assert_eq!((truncated, next), (json!(true), Value::Null), "the end of the list is not the end of those who fit");
+    // 300 of the namesakes, and who is merely near is not crowded out by them.
+    assert_eq!(rest.len(), 101);
+    assert_eq!(rest.last().unwrap()["name"][0]["family"], "Cornier");
+    let (one, truncated, _) = ask("name=cormier&birthDate=1959-07-30").await;
+    assert_eq!((one.len(), truncated), (1, json!(false)));
+    let (none, truncated, _) = ask("name=nobody").await;
+    assert_eq!((none.len(), truncated), (0, json!(false)));
+}

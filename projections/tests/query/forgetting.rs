@@ -71,6 +71,21 @@ async fn an_erased_patient_is_served_no_more() {
 }
 
 #[tokio::test]
+async fn who_may_be_erased_is_not_served_while_nobody_can_tell() {
+    let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let world = world_of(id, other).await;
+    world.keys.close().await;
+    world.keyring.forget(id);
+    for part in ["chart", "timeline", "vital-signs"] {
+        let asked = world.get(Role::Physician, &format!("/v1/patients/{id}/{part}")).await;
+        assert_eq!((asked.status, asked.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable"));
+        // A key at hand goes on serving.
+        let known = world.get(Role::Physician, &format!("/v1/patients/{other}/{part}")).await;
+        assert_eq!(known.status, StatusCode::OK, "{part}");
+    }
+}
+
+#[tokio::test]
 async fn forgetting_leaves_no_row() {
     let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
     let world = world_of(id, other).await;

@@ -10,6 +10,7 @@ mod directory;
 mod fhir;
 mod forgetting;
 mod invariance;
+mod oversize;
 mod own_write;
 mod population;
 mod sample;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use nexus_auth::Role;
 use nexus_event_store::relay::{Relay, RelayConfig};
 use nexus_event_store::{Append, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome};
@@ -14,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::chart::condition;
-use crate::world::{World, patient};
+use crate::world::{Answer, World, patient};
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The way from an append to the rows.
 struct Pipeline {
@@ -92,6 +96,20 @@ impl Pipeline {
     }
 }
 
+/// Asks until the read model has seen the position: its consumer may still be joining its group, and one question waits
+/// for a few seconds only.
+async fn seen(world: &World, token: &str, path: &str) -> Answer {
+    let began = Instant::now();
+    loop {
+        let answer = world.get_with(token, path, &[]).await;
+        if answer.status != StatusCode::SERVICE_UNAVAILABLE {
+            return answer;
+        }
+        assert_eq!(answer.problem(), "read-model-behind");
+        assert!(began.elapsed() < PATIENCE, "{path} is never seen");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_shows_a_position_sees_the_write_in_every_read_model() {
     let world = World::new().await;
@@ -99,27 +117,18 @@ async fn who_shows_a_position_sees_the_write_in_every_read_model() {
     let id = Uuid::new_v4();
     let token = pipeline.append(id, "Patient", "Registered", patient(id, "Cormier", "Chi", "1959-07-30")).await;
     let nurse = world.issuer.token(Role::Nurse);
-    // The consumers are only joining their groups: the first write may take longer than one wait.
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(60) {
-        let answer = world.get_with(&nurse, "/v1/patients?name=cormier", &[("nexus-position", &token)]).await;
-        if answer.status == StatusCode::OK {
-            break;
-        }
-        assert_eq!((answer.status, answer.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "read-model-behind"));
-        assert_eq!(answer.headers["retry-after"], "1");
-    }
+    let asked = format!("/v1/patients?name=cormier&position={token}");
+    assert_eq!(seen(&world, &nurse, &asked).await.items().len(), 1);
     for round in 0..20 {
         let problem = condition(Uuid::new_v4(), id, &format!("{round}"), "active", "2020-01-01");
         let problem_id = problem["id"].as_str().unwrap().to_owned();
         let token = pipeline.append(id, "Condition", "Recorded", problem).await;
         let path = format!("/v1/patients/{id}/chart?section=problems&position={token}");
-        let chart = world.get_with(&nurse, &path, &[]).await.json();
+        let chart = seen(&world, &nurse, &path).await.json();
         assert_eq!(chart["sections"][0]["items"].as_array().unwrap().len(), round + 1);
-        let after = [("nexus-position", token.as_str())];
-        let fhir = world.get_with(&nurse, &format!("/fhir/Condition/{problem_id}"), &after).await;
+        let fhir = seen(&world, &nurse, &format!("/fhir/Condition/{problem_id}?position={token}")).await;
         assert_eq!(fhir.status, StatusCode::OK);
-        let timeline = world.get_with(&nurse, &format!("/v1/patients/{id}/timeline"), &after).await;
+        let timeline = seen(&world, &nurse, &format!("/v1/patients/{id}/timeline?position={token}")).await;
         assert_eq!(timeline.items().len(), round + 2);
     }
     let lags = world.get(Role::Operator, "/v1/read-models").await.items();
@@ -131,11 +140,11 @@ async fn who_shows_a_position_sees_the_write_in_every_read_model() {
     let token = pipeline.append(id, "Condition", "Recorded", problem).await;
     let impatient = [("nexus-position", token.as_str()), ("nexus-wait-ms", "300")];
     let behind = world.get_with(&nurse, &format!("/v1/patients/{id}/timeline"), &impatient).await;
-    assert_eq!(behind.problem(), "read-model-behind");
+    assert_eq!((behind.status, behind.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "read-model-behind"));
+    assert_eq!(behind.headers["retry-after"], "1");
     let without_waiting = world.get_with(&nurse, &format!("/v1/patients/{id}/timeline"), &[]).await;
     assert_eq!(without_waiting.items().len(), 21);
-    let chart =
-        world.get_with(&nurse, &format!("/v1/patients/{id}/chart?section=problems&position={token}"), &[]).await;
+    let chart = seen(&world, &nurse, &format!("/v1/patients/{id}/chart?section=problems&position={token}")).await;
     assert_eq!(chart.json()["sections"][0]["items"].as_array().unwrap().len(), 21);
     pipeline.stop().await;
 }
@@ -151,4 +160,35 @@ async fn what_is_no_position_is_refused() {
     // Nothing was ever written there.
     let headers = [("nexus-position", "3-1"), ("nexus-wait-ms", "1")];
     assert_eq!(world.get_with(&nurse, "/v1/census", &headers).await.problem(), "read-model-behind");
+}
+
+#[tokio::test]
+async fn a_door_serves_and_waits_for_the_version_that_it_was_built_with() {
+    let world = World::new().await;
+    let nurse = world.issuer.token(Role::Nurse);
+    let ready = async || {
+        let request = Request::get("/readyz").body(Body::empty()).unwrap();
+        world.send(request).await.status == StatusCode::OK
+    };
+    assert!(ready().await);
+    // Another version has seen the write, and is switched to.
+    for statement in [
+        "insert into projection.checkpoints (read_model, version, partition, position, epoch, owner)
+         values ('ward_census', 2, 3, 1, 1, 'test'), ('ward_census', 1, 3, 0, 1, 'test')",
+        "update projection.versions set active_version = 2 where read_model = 'ward_census'",
+    ] {
+        sqlx::query(statement).execute(&world.read).await.unwrap();
+    }
+    assert!(!ready().await, "its tables are not the ones that are switched to");
+    let headers = [("nexus-position", "3-1"), ("nexus-wait-ms", "1")];
+    assert_eq!(world.get_with(&nurse, "/v1/census", &headers).await.problem(), "read-model-behind");
+    for statement in [
+        "update projection.checkpoints set position = 1 where version = 1",
+        "update projection.versions set active_version = 1 where read_model = 'ward_census'",
+    ] {
+        sqlx::query(statement).execute(&world.read).await.unwrap();
+    }
+    assert!(ready().await);
+    let after = [("nexus-position", "3-1")];
+    assert_eq!(world.get_with(&nurse, "/v1/census", &after).await.status, StatusCode::OK);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::NaiveDate;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -47,6 +48,69 @@ async fn files(world: &World) -> Vec<(String, Vec<u8>)> {
 
 fn holds(file: &[u8], secret: &str) -> bool {
     file.windows(secret.len()).any(|window| window.eq_ignore_ascii_case(secret.as_bytes()))
+}
+
+/// Every value of every column of the read models that is not sealed, as text.
+async fn values(world: &World) -> Vec<(String, String)> {
+    let columns: Vec<(String, String, String)> = sqlx::query_as(
+        "select table_schema::text, table_name::text, column_name::text
+         from information_schema.columns join information_schema.tables using (table_schema, table_name)
+         where table_type = 'BASE TABLE' and table_schema like '%\\_v%' and data_type <> 'bytea'",
+    )
+    .fetch_all(&world.read)
+    .await
+    .unwrap();
+    let mut values = Vec::new();
+    let mut utc = world.read.acquire().await.unwrap();
+    sqlx::query("set time zone 'UTC'").execute(&mut *utc).await.unwrap();
+    for (schema, table, column) in columns {
+        let statement = format!("select distinct {column}::text from {schema}.{table} where {column} is not null");
+        let found: Vec<String> = sqlx::query_scalar(&statement).fetch_all(&mut *utc).await.unwrap();
+        values.extend(found.into_iter().map(|value| (format!("{schema}.{table}.{column}"), value)));
+    }
+    values
+}
+
+/// Whether a value, whatever its column's type, tells this day: as a date, or as a number that programs keep dates in.
+fn tells(value: &str, day: NaiveDate) -> bool {
+    let midnight = day.and_hms_opt(0, 0, 0).unwrap().and_utc().timestamp();
+    let numbers = [
+        day.format("%Y%m%d").to_string(),
+        (midnight / 86_400).to_string(),
+        midnight.to_string(),
+        (midnight * 1_000).to_string(),
+        (midnight * 1_000_000).to_string(),
+    ];
+    let mut words = value.split(|letter: char| !letter.is_ascii_digit() && letter != '-');
+    value.contains(&day.format("%Y-%m-%d").to_string()) || words.any(|word| numbers.iter().any(|it| it == word))
+}
+
+/// Days are not only text: a clinical time that is really a birth date would pass any search for words.
+#[tokio::test]
+async fn no_column_tells_the_day_of_a_birth_or_a_death() {
+    let (born, died) = (NaiveDate::from_ymd_opt(1907, 7, 30).unwrap(), NaiveDate::from_ymd_opt(1988, 2, 17).unwrap());
+    for form in ["1907-07-30", "1907-07-30 00:00:00+00", "{19070730}", "-1970006400", "-22801"] {
+        assert!(tells(form, born), "{form}");
+    }
+    assert!(!tells("1907", born) && !tells("1907-07-31 00:00:00+00", born));
+
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let mut resource = patient(id, "Cormier", "Chi", &born.to_string());
+    world.record([resource.clone()]).await;
+    resource["deceasedDateTime"] = json!(format!("{died}T10:00:00Z"));
+    world.apply(&[world.event("Died", resource, json!({"died_at": format!("{died}T10:00:00Z")})).await]).await;
+    // A relative's day of birth stands in a record of the patient.
+    world
+        .record([json!({"resourceType": "RelatedPerson", "id": Uuid::new_v4(), "birthDate": born.to_string(),
+            "patient": reference("Patient", id)})])
+        .await;
+    let values = values(&world).await;
+    assert!(values.iter().any(|(place, _)| place == "timeline_v1.entries.occurred_at"), "{values:?}");
+    // The population counts by year, under a name that leads back to nobody.
+    assert!(values.contains(&("population_v1.members.birth_year".to_owned(), "1907".to_owned())), "{values:?}");
+    let telling: Vec<_> = values.iter().filter(|(_, value)| tells(value, born) || tells(value, died)).collect();
+    assert!(telling.is_empty(), "{telling:?}");
 }
 
 #[tokio::test]

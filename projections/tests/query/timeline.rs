@@ -34,12 +34,36 @@ async fn everything_stands_where_it_happened_and_not_where_it_was_recorded() {
         ])
         .await;
     let all = page(&world, id, "").await;
-    assert_eq!(codes(&all), ["sometime", "2020b", "2020", "1999", "-"]);
-    let newest = &all["items"][0];
+    // The patient stands where they were registered, not where they were born.
+    assert_eq!(codes(&all), ["-", "sometime", "2020b", "2020", "1999"]);
+    let newest = &all["items"][1];
     assert_eq!(newest["occurredAt"], newest["recordedAt"]);
     assert_eq!((&newest["event"], &newest["status"]), (&json!("Recorded"), &json!("active")));
     assert_eq!((&newest["title"], &newest["notes"]), (&json!("display of sometime"), &json!(0)));
-    assert_eq!(all["items"][4]["resourceType"], "Patient");
+    let of_patient = &all["items"][0];
+    assert_eq!(of_patient["resourceType"], "Patient");
+    assert_eq!(of_patient["occurredAt"], of_patient["recordedAt"]);
+}
+
+#[tokio::test]
+async fn a_patient_stays_where_they_were_registered() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let resource = patient(id, "Cormier", "Chi", "1959-07-30");
+    let of_patient = async || page(&world, id, "").await["items"][0].clone();
+    world.record([resource.clone()]).await;
+    let registered = of_patient().await["recordedAt"].clone();
+    // One more event in a batch of its own, then two in one.
+    for updates in [1, 2] {
+        let mut events = Vec::new();
+        for _ in 0..updates {
+            events.push(world.event("Updated", resource.clone(), json!({"notes": []})).await);
+        }
+        world.apply(&events).await;
+        let now = of_patient().await;
+        assert_eq!(now["occurredAt"], registered);
+        assert_ne!(now["recordedAt"], registered);
+    }
 }
 
 #[tokio::test]
@@ -58,7 +82,7 @@ async fn notes_stay_until_the_record_is_stated_anew() {
     for (event, resource, more, notes, status) in steps {
         world.apply(&[world.event(event, resource, more).await]).await;
         let all = page(&world, id, "").await;
-        let entry = &all["items"][0];
+        let entry = &all["items"][1];
         assert_eq!((&entry["event"], &entry["notes"]), (&json!(event), &json!(notes)), "{event}");
         assert_eq!(entry["status"], status);
     }

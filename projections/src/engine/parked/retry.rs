@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use nexus_event_store::Keyring;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{Parked, queue, remove_until};
 use crate::engine::apply;
 use crate::engine::checkpoint::Name;
-use crate::engine::config::EngineConfig;
 use crate::engine::fault::Fault;
-use crate::engine::host::Host;
-use crate::engine::notify::Notifier;
+use crate::engine::host::{Fold, pool_of};
 use crate::engine::open;
 use crate::read_model::ReadModel;
 
@@ -36,13 +36,15 @@ pub enum RetryError {
 
 /// Replays queues. Works beside running consumers, in any process.
 pub struct Retry {
-    host: Arc<Host>,
+    fold: Fold,
+    pool: PgPool,
 }
 
 impl Retry {
     /// For one read model.
-    pub fn new(config: &EngineConfig, model: Arc<dyn ReadModel>) -> Self {
-        Self { host: Host::new(config, model, Notifier::silent()) }
+    pub fn new(read_database: &PgConnectOptions, keyring: Keyring, model: Arc<dyn ReadModel>) -> Self {
+        let pool = pool_of(read_database, model.as_ref());
+        Self { fold: Fold { model, keyring }, pool }
     }
 
     /// Replays the queue of a subject in order, until it is empty or an event fails again.
@@ -59,8 +61,8 @@ impl Retry {
 
     async fn step(&self, subject: Uuid) -> Result<Retried, Fault> {
         let database = |error: sqlx::Error| Fault::of_database(&error);
-        let name = Name { read_model: self.host.name(), version: self.host.version() };
-        let mut tx = self.host.pool.begin().await.map_err(database)?;
+        let name = self.fold.name();
+        let mut tx = self.pool.begin().await.map_err(database)?;
         let Some(partition) = lock_partition_of(&mut tx, name, subject).await.map_err(database)? else {
             return Ok(Retried { applied: 0, stopped_at: None });
         };
@@ -92,15 +94,15 @@ impl Retry {
     async fn replay(&self, tx: &mut PgConnection, parked: &Parked) -> Result<Result<(), String>, Fault> {
         let database = |error: sqlx::Error| Fault::of_database(&error);
         // What another process has mended since may not be in this process' cache.
-        self.host.keyring.forget(parked.event.header.subject);
-        let opened = open::open(&self.host, &Arc::from([parked.event.clone()])).await?;
+        self.fold.keyring.forget(parked.event.header.subject);
+        let opened = open::open(&self.fold, &Arc::from([parked.event.clone()])).await?;
         if let Some(unreadable) = opened.unreadable.first() {
             return Ok(Err(unreadable.reason.to_owned()));
         }
         let mut savepoint = tx.begin().await.map_err(database)?;
         let outcome = match opened.erased.first() {
-            Some(subject) => apply::forget(&self.host, &mut savepoint, *subject).await,
-            None => apply::apply(&self.host, &mut savepoint, &opened.events).await,
+            Some(subject) => apply::forget(&self.fold, &mut savepoint, *subject).await,
+            None => apply::apply(&self.fold, &mut savepoint, &opened.events).await,
         };
         match outcome {
             Ok(()) => savepoint.commit().await.map_err(database).map(Ok),

@@ -12,7 +12,7 @@ use super::{BROKER_TIMEOUT, Lane};
 use crate::engine::context::Context;
 use crate::engine::host::Host;
 use crate::engine::metrics::Gauges;
-use crate::engine::wait::note_heads;
+use crate::engine::wait::{Head, note_heads};
 use crate::engine::watchdog::Stall;
 
 /// Where a partition ends, and how far the reader had come before that was asked.
@@ -75,7 +75,7 @@ impl Watch {
             let (next, waiting) = (lane.progress.next_offset(), lane.progress.is_waiting());
             let lag = (high - next).max(0);
             Gauges::new(self.host.name(), *partition).lag(lag, lane.progress.behind(lag));
-            heads.push((*partition, lane.progress.position() + lag));
+            heads.push(Head { partition: *partition, position: lane.progress.position() + lag, level: lag == 0 });
             if high < next_before {
                 return Some("the topic is shorter than what was read");
             }

@@ -1,0 +1,201 @@
+//! `projector parked`: what an operator can do about parked events. It works beside running projectors.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use nexus_event_store::{Keyring, MasterKey};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use uuid::Uuid;
+
+use super::{ParkedSubject, Retry, discard, list, next_subject};
+use crate::engine::checkpoint::Name;
+use crate::read_model::ReadModel;
+use crate::registry::read_models;
+
+/// List what could not be applied, try it again, or give it up.
+///
+/// An event that can't be read or applied is parked, and every later event of the same subject waits behind it, in order.
+/// `docs/how-to/parked-events.md` says what to do when.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "parked")]
+pub struct ParkedCommand {
+    /// The read database, as the projector's role.
+    #[arg(long, env = "NEXUS_READ_URL", hide_env_values = true)]
+    read_url: String,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Action {
+    /// Show the parked subjects, oldest first: where each stops, why, since when, and how many events are waiting.
+    List {
+        /// Of this read model; of all unless given.
+        #[arg(long, value_parser = read_model)]
+        read_model: Option<&'static str>,
+        /// Subjects of each read model at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        limit: i64,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Apply what is parked, in order. A subject that fails again stays where it stops; then the exit code is 1.
+    Retry {
+        #[command(flatten)]
+        keys: Keys,
+        #[arg(long, value_parser = read_model)]
+        read_model: &'static str,
+        /// Of this subject; of all unless given.
+        #[arg(long)]
+        subject: Option<Uuid>,
+    },
+    /// Give one event up for good: this read model will never show it. What waits behind it then needs a retry.
+    Discard {
+        #[arg(long, value_parser = read_model)]
+        read_model: &'static str,
+        #[arg(long)]
+        subject: Uuid,
+        /// The event's position in its partition, as the list shows it.
+        #[arg(long)]
+        position: i64,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+struct Keys {
+    /// The key database.
+    #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
+    keys_url: String,
+    /// The file with the master key.
+    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
+    master_key_file: PathBuf,
+}
+
+impl ParkedCommand {
+    /// Does what was asked for and says so.
+    pub async fn run(self, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        let read: PgConnectOptions = self.read_url.parse().context("the URL of the read database")?;
+        let pool = pool(read.clone()).await.context("the read database")?;
+        match self.action {
+            Action::List { read_model, limit, json } => show(&pool, read_model, limit, json, out).await,
+            Action::Retry { keys, read_model, subject } => {
+                let model = model(read_model)?;
+                let retry = Retry::new(&read, keys.open().await?, model.clone());
+                match subject {
+                    Some(subject) => Ok(exit_code(retry_one(&retry, subject, out).await?)),
+                    None => retry_all(&retry, &pool, name_of(model.as_ref()), out).await,
+                }
+            }
+            Action::Discard { read_model, subject, position } => {
+                let name = name_of(model(read_model)?.as_ref());
+                if !discard(&pool, name, subject, position).await? {
+                    bail!("{read_model} has no parked event of {subject} at position {position}");
+                }
+                writeln!(out, "{subject}: position {position} is given up")?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+impl Keys {
+    async fn open(&self) -> anyhow::Result<Keyring> {
+        let master = MasterKey::from_file(&self.master_key_file)?;
+        let keys = self.keys_url.parse().context("the URL of the key database")?;
+        Ok(Keyring::connect(pool(keys).await.context("the key database")?, master).await?)
+    }
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    read_model: &'static str,
+    version: i32,
+    #[serde(flatten)]
+    parked: ParkedSubject,
+}
+
+async fn show(
+    pool: &PgPool,
+    of: Option<&str>,
+    limit: i64,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    let mut listed = Vec::new();
+    for model in read_models().into_iter().filter(|model| of.is_none_or(|name| name == model.name())) {
+        let name = name_of(model.as_ref());
+        let subjects = list(pool, name, limit).await?.into_iter();
+        listed.extend(subjects.map(|parked| Listed { read_model: model.name(), version: name.version, parked }));
+    }
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&listed)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for Listed { read_model, parked, .. } in &listed {
+        let ParkedSubject { subject, partition, position, reason, attempts, waiting, since } = parked;
+        let since = since.format("%Y-%m-%dT%H:%M:%SZ");
+        writeln!(
+            out,
+            "{read_model} {subject}: stops at {partition}/{position} after {attempts} attempts ({reason}), \
+             {waiting} waiting since {since}"
+        )?;
+    }
+    if listed.is_empty() {
+        writeln!(out, "nothing is parked")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn retry_all(retry: &Retry, pool: &PgPool, name: Name<'_>, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let (mut subject, mut all_done) = (Uuid::nil(), true);
+    while let Some(next) = next_subject(pool, name, subject).await? {
+        all_done &= retry_one(retry, next, out).await?;
+        subject = next;
+    }
+    Ok(exit_code(all_done))
+}
+
+/// Whether nothing of the subject is parked any more.
+async fn retry_one(retry: &Retry, subject: Uuid, out: &mut impl Write) -> anyhow::Result<bool> {
+    let retried = retry.subject(subject).await?;
+    match &retried.stopped_at {
+        None => writeln!(out, "{subject}: {} applied", retried.applied)?,
+        Some((position, reason)) => {
+            writeln!(out, "{subject}: {} applied, stops at position {position} ({reason})", retried.applied)?;
+        }
+    }
+    Ok(retried.stopped_at.is_none())
+}
+
+fn exit_code(all_done: bool) -> ExitCode {
+    if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The registered name that is meant; an unknown one is refused, so that a misspelt one does not look empty.
+fn read_model(name: &str) -> Result<&'static str, String> {
+    let names: Vec<_> = read_models().iter().map(|model| model.name()).collect();
+    names
+        .iter()
+        .find(|known| **known == name)
+        .copied()
+        .ok_or_else(|| format!("one of {} is expected", names.join(", ")))
+}
+
+fn model(name: &str) -> anyhow::Result<Arc<dyn ReadModel>> {
+    read_models().into_iter().find(|model| model.name() == name).context("a read model that is not registered")
+}
+
+fn name_of(model: &dyn ReadModel) -> Name<'static> {
+    Name { read_model: model.name(), version: model.version() }
+}
+
+async fn pool(database: PgConnectOptions) -> Result<PgPool, sqlx::Error> {
+    PgPoolOptions::new().max_connections(1).connect_with(database.application_name("projector parked")).await
+}
