@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use nexus_auth::Role;
 use nexus_event_store::relay::{Relay, RelayConfig};
-use nexus_event_store::{Append, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome};
+use nexus_event_store::{Append, ClaimRules, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome};
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::read_models;
 use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
@@ -34,6 +34,7 @@ impl Pipeline {
             kafka: kafka_address(),
             topic: topic.name().to_owned(),
             partitions: None,
+            claims: ClaimRules::NONE,
         });
         let log = log.await.unwrap();
         let stop = CancellationToken::new();
