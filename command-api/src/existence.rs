@@ -1,6 +1,6 @@
 //! Whether what a resource refers to exists.
 //!
-//! Streams never vanish, so a "yes" may be remembered; a "no" may not.
+//! Streams never vanish, so a "yes" may be remembered (until the store has lost some); a "no" may not.
 
 use std::collections::HashSet;
 
@@ -30,7 +30,12 @@ pub struct Existence {
 
 impl Existence {
     pub fn new(log: EventLog) -> Self {
-        Self { log, known: moka::sync::Cache::new(KNOWN_MAX) }
+        let known = moka::sync::Cache::new(KNOWN_MAX);
+        log.on_rollback({
+            let known = known.clone();
+            move || known.invalidate_all()
+        });
+        Self { log, known }
     }
 
     /// Refuses an event whose resource refers to something of ours that does not exist.

@@ -28,6 +28,7 @@ mod observations;
 mod patients;
 mod records;
 
+mod claims;
 pub mod executor;
 mod existence;
 

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::claims;
 use crate::config::Config;
 use crate::router::router;
 
@@ -66,7 +67,8 @@ async fn connect_log(config: &Config) -> anyhow::Result<EventLog> {
     let keyring = Keyring::connect(keys_pool, master).await?;
     let log_pool = connect_pool(&config.log_url, config.log_connections).await.context("the log's database")?;
     let (kafka, topic) = (config.kafka.clone(), config.topic.clone());
-    Ok(EventLog::connect(LogConfig { log_pool, keyring, kafka, topic, partitions: None }).await?)
+    Ok(EventLog::connect(LogConfig { log_pool, keyring, kafka, topic, partitions: None, claims: claims::RULES })
+        .await?)
 }
 
 async fn connect_pool(url: &str, connections_max: u32) -> sqlx::Result<PgPool> {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nexus_event_store::{
-    Append, EventLog, Expectation, IdempotencyKey, Keyring, LogConfig, MasterKey, Metadata, NewEvent, Outcome,
-    PARTITIONS_DEFAULT, kafka, migrate_keys, migrate_log,
+    Append, ClaimRules, EventLog, Expectation, IdempotencyKey, Keyring, LogConfig, MasterKey, Metadata, NewEvent,
+    Outcome, PARTITIONS_DEFAULT, kafka, migrate_keys, migrate_log,
 };
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     migrate_keys(&keys).await?;
     kafka::create_topic(&kafka, &topic, PARTITIONS_DEFAULT).await?;
     let keyring = Keyring::connect(keys.clone(), MasterKey::random()).await?;
-    let config = LogConfig { log_pool: log.clone(), keyring, kafka, topic, partitions: None };
+    let config = LogConfig { log_pool: log.clone(), keyring, kafka, topic, partitions: None, claims: ClaimRules::NONE };
     let event_log = EventLog::connect(config).await?;
 
     let subjects: Vec<_> = (0..SUBJECTS).map(|_| Uuid::new_v4()).collect();

@@ -6,6 +6,7 @@
 pub(crate) mod batch;
 mod identity;
 mod prepare;
+mod restored;
 mod statement;
 pub(crate) mod writer;
 
@@ -15,7 +16,8 @@ use crate::event::{Metadata, NewEvent};
 use crate::position::Receipt;
 
 pub use prepare::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, EVENT_BYTES_MAX};
-pub(crate) use prepare::{claim_hash, idempotency_hash, prepare};
+pub(crate) use prepare::{claim_hash, fingerprint_hash, idempotency_hash, prepare};
+pub use restored::{ClaimRules, Claimed};
 pub(crate) use statement::read_receipt;
 
 /// Something that must still be true when the events are stored.
@@ -43,7 +45,16 @@ pub struct TakeClaim {
     pub holder_id: Uuid,
 }
 
-/// What makes a retry recognisable. Actor and key are stored only as a keyed hash.
+/// A claim to be given up, and who holds it. A claim that is not this holder's stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseClaim {
+    pub claim: Claim,
+    pub holder_type: String,
+    pub holder_id: Uuid,
+}
+
+/// What makes a retry recognisable. Actor and key, and the fingerprint of the request, are stored only as keyed hashes:
+/// a small request could be guessed from a plain one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
     pub actor: String,
@@ -59,7 +70,7 @@ pub struct Append {
     pub response: serde_json::Value,
     pub expect: Vec<Expectation>,
     pub take: Vec<TakeClaim>,
-    pub release: Vec<Claim>,
+    pub release: Vec<ReleaseClaim>,
     pub events: Vec<NewEvent>,
     pub metadata: Metadata,
     pub traceparent: Option<String>,

@@ -1,7 +1,8 @@
 //! Hot aggregates in memory.
 //!
 //! Nothing invalidates an entry when another process writes: the append checks the sequence, and a conflict tells
-//! the caller to invalidate and load again.
+//! the caller to invalidate and load again. That is not enough for a store that lost its newest events, where other events
+//! may get the same sequences: then everything is forgotten, see [`EventLog::on_rollback`](crate::EventLog::on_rollback).
 
 use uuid::Uuid;
 
@@ -25,6 +26,11 @@ impl<A: Clone + Send + Sync + 'static> AggregateCache<A> {
             Some((newer, kept)) if newer > sequence => (newer, kept),
             _ => (sequence, state),
         });
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.0.invalidate_all();
     }
 
     /// Forgets an aggregate that turned out to be stale.
@@ -52,5 +58,10 @@ mod tests {
         assert_eq!(cache.get(id), Some((2, "second")));
         cache.invalidate(id);
         assert_eq!(cache.get(id), None);
+        cache.put(id, 2, "second");
+        cache.clear();
+        assert_eq!(cache.get(id), None);
+        cache.put(id, 1, "first");
+        assert_eq!(cache.get(id), Some((1, "first")));
     }
 }

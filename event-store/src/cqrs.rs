@@ -59,7 +59,12 @@ impl<A: Aggregate + Clone + 'static> AggregateStore<A> {
     pub fn new(log: EventLog, subject_of: impl Fn(Uuid, &A) -> Uuid + Send + Sync + 'static) -> Self {
         let repository =
             PostgresEventRepository::new(log.pool().clone()).with_tables("event_streams", "event_snapshots");
-        Self { log, repository, subject_of: Arc::new(subject_of), cache: AggregateCache::new(CACHE_ENTRIES_MAX) }
+        let cache = AggregateCache::new(CACHE_ENTRIES_MAX);
+        log.on_rollback({
+            let cache = cache.clone();
+            move || cache.clear()
+        });
+        Self { log, repository, subject_of: Arc::new(subject_of), cache }
     }
 
     async fn stored(&self, id: Uuid) -> Result<Vec<StoredEvent>, AggregateError<A::Error>> {

@@ -1,5 +1,6 @@
 //! The topic: what a record looks like, how the topic is made, where its partitions end.
 
+mod look;
 mod record;
 mod tail;
 
@@ -47,13 +48,14 @@ pub async fn create_topic(bootstrap: &str, topic: &str, partitions: i32) -> Resu
     tail::check_partitions(bootstrap, topic, partitions, ADMIN_TIMEOUT).await
 }
 
-/// The highest position near the end of each partition of the topic, by partition; `None` for an empty one.
+/// The highest position of each partition of the topic, by partition; `None` for an empty one. Gives up when Kafka says
+/// nothing for `patience`.
 pub async fn tail_positions(
     bootstrap: &str,
     topic: &str,
     partitions: i32,
-    timeout: Duration,
+    patience: Duration,
 ) -> Result<Vec<Option<i64>>, Error> {
-    let tails = tails(bootstrap, topic, (0..partitions).collect(), timeout).await?;
-    Ok(tails.into_iter().map(|(_, position)| position).collect())
+    let tails = tails(bootstrap, topic, (0..partitions).collect(), patience).await?;
+    tails.into_iter().map(|(_, position)| position).collect()
 }

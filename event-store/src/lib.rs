@@ -21,7 +21,7 @@ mod position;
 mod published;
 mod snapshot;
 
-pub use append::{Append, Claim, Expectation, IdempotencyKey, Outcome, TakeClaim};
+pub use append::{Append, Claim, ClaimRules, Claimed, Expectation, IdempotencyKey, Outcome, ReleaseClaim, TakeClaim};
 pub use cache::AggregateCache;
 pub use cqrs::{AggregateStore, LoadedAggregate};
 pub use envelope::EnvelopeError;

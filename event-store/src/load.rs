@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use sqlx::{PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
 use crate::envelope;
@@ -67,7 +67,7 @@ pub(crate) async fn stream(
 }
 
 /// The events of many streams, each in order.
-pub(crate) async fn streams(pool: &PgPool, ids: &[(String, Uuid)]) -> Result<Vec<SealedEvent>, Error> {
+pub(crate) async fn streams(on: impl PgExecutor<'_>, ids: &[(String, Uuid)]) -> Result<Vec<SealedEvent>, Error> {
     let (types, ids): (Vec<_>, Vec<_>) = ids.iter().map(|(kind, id)| (kind.as_str(), id.to_string())).unzip();
     let rows = sqlx::query(&format!(
         "select {COLUMNS}
@@ -77,7 +77,7 @@ pub(crate) async fn streams(pool: &PgPool, ids: &[(String, Uuid)]) -> Result<Vec
     ))
     .bind(types)
     .bind(ids)
-    .fetch_all(pool)
+    .fetch_all(on)
     .await?;
     rows.iter().map(read_event).collect()
 }

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::append::writer::{State, Target, Writer};
-use crate::append::{self, Append, Claim, IdempotencyKey, Outcome};
+use crate::append::writer::{Memories, State, Target, Writer};
+use crate::append::{self, Append, Claim, ClaimRules, IdempotencyKey, Outcome};
 use crate::error::{Error, KeyError};
 use crate::event::StoredEvent;
 use crate::keyring::{Keyring, SubjectKey};
@@ -37,6 +37,8 @@ pub struct LogConfig {
     pub topic: String,
     /// The number of partitions that this process expects; `None` takes the log's.
     pub partitions: Option<i32>,
+    /// What its streams claim, for events that come back from Kafka.
+    pub claims: ClaimRules,
 }
 
 /// The event log. Cheap to clone; its tasks end with the last clone.
@@ -48,6 +50,7 @@ struct Shared {
     keyring: Keyring,
     partitions: i32,
     writer: Writer,
+    memories: Memories,
     published: Published,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
@@ -56,15 +59,23 @@ impl EventLog {
     /// Starts the writer. A log with another number of partitions is refused; a log that can't accept appends yet
     /// (see [`Self::ready`]) is not.
     pub async fn connect(config: LogConfig) -> Result<Self, Error> {
-        let LogConfig { log_pool: pool, keyring, kafka, topic, partitions } = config;
+        let LogConfig { log_pool: pool, keyring, kafka, topic, partitions, claims } = config;
         let found = migrate::partitions(&pool).await?;
         if let Some(expected) = partitions.filter(|expected| *expected != found) {
             return Err(Error::Partitions { expected, found });
         }
         let appended = Arc::new(Notify::new());
         let options = (*pool.connect_options()).clone();
-        let (writer, writing) =
-            Writer::new(Target { options: writer_options(options.clone()), kafka, topic, appended: appended.clone() });
+        let target = Target {
+            options: writer_options(options.clone()),
+            kafka,
+            topic,
+            keyring: keyring.clone(),
+            claims,
+            appended: appended.clone(),
+        };
+        let memories = Memories::default();
+        let (writer, writing) = Writer::new(target, memories.clone());
         let (published, listening) = Published::new(pool.clone(), single(options.clone()));
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(writing)),
@@ -72,7 +83,7 @@ impl EventLog {
             AbortOnDropHandle::new(tokio::spawn(announce(single(notifier_options(options)), appended))),
         ];
         writer.started(START_TIMEOUT).await;
-        Ok(Self(Arc::new(Shared { pool, keyring, partitions: found, writer, published, _tasks: tasks })))
+        Ok(Self(Arc::new(Shared { pool, keyring, partitions: found, writer, memories, published, _tasks: tasks })))
     }
 
     /// Stores one command's events, or says why not. Durable when it returns.
@@ -91,7 +102,8 @@ impl EventLog {
         .fetch_optional(&self.0.pool)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let same_request = row.try_get::<&[u8], _>("fingerprint")? == key.fingerprint;
+        let fingerprint = append::fingerprint_hash(&self.0.keyring, key);
+        let same_request = row.try_get::<&[u8], _>("fingerprint")? == fingerprint;
         Ok(Some((same_request, append::read_receipt(&row)?, row.try_get("response")?)))
     }
 
@@ -175,6 +187,12 @@ impl EventLog {
     /// Whether appends are being taken.
     pub async fn ready(&self) -> bool {
         self.0.writer.state() == State::Accepting
+    }
+
+    /// Calls this whenever the store may have lost events that were read from it, before anything is accepted again:
+    /// states in memory hold what never happened. (It keeps what it captures for the life of the log: not the log.)
+    pub fn on_rollback(&self, forget: impl Fn() + Send + Sync + 'static) {
+        self.0.memories.add(forget);
     }
 
     /// The keys that this log seals with.

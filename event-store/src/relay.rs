@@ -15,7 +15,7 @@ mod sweep;
 mod takeover;
 mod wake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ use takeover::Takeover;
 
 /// How many events of a partition are published before their acknowledgements are waited for.
 pub(crate) const BATCH_EVENTS_MAX: i64 = 500;
+/// A batch of one partition takes no more events once it holds this many sealed bytes.
+pub(crate) const BATCH_BYTES_MAX: i64 = 4 * 1024 * 1024;
 /// How often the log is looked at when nothing wakes the relay.
 const POLL: Duration = Duration::from_millis(250);
 /// A lease is renewed this many times in its life.
@@ -70,6 +72,10 @@ pub struct Relay {
     producers: Arc<Producers>,
     takeover: Takeover,
     held: BTreeMap<i32, Held>,
+    /// Partitions with a batch that is not settled, under whatever lease it was begun. What it still may put into Kafka
+    /// would not be in a tail that is read now.
+    in_flight: BTreeSet<i32>,
+    taking_over: bool,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     renewed_at: Option<Instant>,
     ready: watch::Sender<bool>,
@@ -84,6 +90,8 @@ struct Held {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Kafka's tail has to be read, not before this moment.
+    Unknown(Instant),
     /// Kafka's tail is being read.
     TakingOver,
     /// Published up to here.
@@ -94,9 +102,21 @@ enum Stage {
 
 /// Something that was under way has come to its end.
 enum Done {
-    TookOver { epochs: Vec<(i32, i64)>, published: Result<Vec<(i32, i64)>, Error> },
-    Published { partition: i32, epoch: i64, up_to: i64 },
-    Failed { partition: i32, epoch: i64, failed: Failed },
+    /// How far the partitions are published; one that could not be taken over has no entry.
+    TookOver {
+        epochs: Vec<(i32, i64)>,
+        published: BTreeMap<i32, i64>,
+    },
+    Published {
+        partition: i32,
+        epoch: i64,
+        up_to: i64,
+    },
+    Failed {
+        partition: i32,
+        epoch: i64,
+        failed: Failed,
+    },
 }
 
 impl Relay {
@@ -108,6 +128,8 @@ impl Relay {
             producers: Arc::new(Producers::try_new(&config.kafka, &config.topic)?),
             takeover: Takeover::new(&config),
             held: BTreeMap::new(),
+            in_flight: BTreeSet::new(),
+            taking_over: false,
             under_way: FuturesUnordered::new(),
             renewed_at: None,
             ready: watch::Sender::new(false),
@@ -140,6 +162,7 @@ impl Relay {
                 () = woken.appended.notified() => {}
                 _ = poll.tick() => {}
             }
+            self.take_over();
             self.publish_next().await;
         }
         self.stop().await;
@@ -153,6 +176,7 @@ impl Relay {
                 self.renewed_at = Some(started);
                 self.ready.send_replace(true);
                 self.adopt(&view.held);
+                self.distrust(&view.heads);
                 self.give_up_surplus(view.share).await;
                 self.report_lag(&view.heads);
             }
@@ -163,26 +187,53 @@ impl Relay {
         }
     }
 
-    /// Brings what this loop holds in line with what the store says it holds.
+    /// Brings what this loop holds in line with what the store says it holds. Any other epoch is another lease, be it
+    /// later or, in a store that went back, earlier: it starts with Kafka's tail.
     fn adopt(&mut self, leased: &[(i32, i64)]) {
         self.held.retain(|partition, held| leased.contains(&(*partition, held.epoch)));
-        let new: Vec<_> = leased.iter().copied().filter(|(partition, _)| !self.held.contains_key(partition)).collect();
-        for (partition, epoch) in &new {
-            self.held.insert(*partition, Held { epoch: *epoch, stage: Stage::TakingOver, surplus: false });
+        for (partition, epoch) in leased {
+            let stage = Stage::Unknown(Instant::now());
+            self.held.entry(*partition).or_insert(Held { epoch: *epoch, stage, surplus: false });
         }
-        self.take_over(new, Duration::ZERO);
     }
 
-    fn take_over(&mut self, epochs: Vec<(i32, i64)>, pause: Duration) {
+    /// Reads the tail again where the store has less than was published: it was restored from a backup, or failed over
+    /// to a replica that was behind. Its heads were read after `after` was reached, so a healthy store is never behind.
+    /// A batch under way is left to end first; the next heartbeat sees where it ended.
+    fn distrust(&mut self, heads: &[(i32, i64)]) {
+        for (partition, head) in heads {
+            let Some(held) = self.held.get_mut(partition) else { continue };
+            if let Stage::Idle(after) = held.stage
+                && after > *head
+            {
+                tracing::error!(partition, head, published = after, "the store has less than was published from it");
+                held.stage = Stage::Unknown(Instant::now());
+            }
+        }
+    }
+
+    /// Finds out how far those partitions are published of which that is not known: all together, one round at a time.
+    fn take_over(&mut self) {
+        if self.taking_over {
+            return;
+        }
+        let mut epochs = Vec::new();
+        for (partition, held) in &mut self.held {
+            if matches!(held.stage, Stage::Unknown(due) if due <= Instant::now()) && !self.in_flight.contains(partition)
+            {
+                held.stage = Stage::TakingOver;
+                epochs.push((*partition, held.epoch));
+            }
+        }
         if epochs.is_empty() {
             return;
         }
-        let takeover = self.takeover.clone();
-        self.under_way.push(Box::pin(async move {
-            tokio::time::sleep(pause).await;
-            let partitions = epochs.iter().map(|(partition, _)| *partition).collect();
-            Done::TookOver { published: takeover.run(partitions).await, epochs }
-        }));
+        self.taking_over = true;
+        let (takeover, partitions) = (self.takeover.clone(), epochs.iter().map(|(partition, _)| *partition).collect());
+        // A task of its own: it holds connections that this loop waits for, so it must go on while the loop waits.
+        let running = AbortOnDropHandle::new(tokio::spawn(async move { takeover.run(partitions).await }));
+        let done = async move { Done::TookOver { epochs, published: running.await.unwrap_or_default() } };
+        self.under_way.push(Box::pin(done));
     }
 
     async fn give_up_surplus(&mut self, share: usize) {
@@ -220,41 +271,49 @@ impl Relay {
 
     fn settle_one(&mut self, done: Done, advanced: &mut Vec<(i32, i64, i64)>) {
         match done {
-            Done::TookOver { epochs, published: Ok(published) } => {
-                for ((partition, epoch), (_, up_to)) in epochs.into_iter().zip(published) {
-                    self.idle(partition, epoch, up_to, advanced);
+            Done::TookOver { epochs, published } => {
+                self.taking_over = false;
+                for (partition, epoch) in epochs {
+                    if let Some(held) = self.at(partition, epoch, |stage| matches!(stage, Stage::TakingOver)) {
+                        match published.get(&partition) {
+                            Some(up_to) => {
+                                held.stage = Stage::Idle(*up_to);
+                                advanced.push((partition, epoch, *up_to));
+                            }
+                            None => held.stage = Stage::Unknown(Instant::now() + takeover::RETRY_PAUSE),
+                        }
+                    }
                 }
             }
-            Done::TookOver { mut epochs, published: Err(error) } => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "partitions could not be taken over yet");
-                epochs.retain(|(partition, epoch)| self.holds(*partition, *epoch));
-                self.take_over(epochs, takeover::RETRY_PAUSE);
+            Done::Published { partition, epoch, up_to } => {
+                self.in_flight.remove(&partition);
+                if let Some(held) = self.at(partition, epoch, |stage| matches!(stage, Stage::Publishing(_))) {
+                    held.stage = Stage::Idle(up_to);
+                    advanced.push((partition, epoch, up_to));
+                }
             }
-            Done::Published { partition, epoch, up_to } => self.idle(partition, epoch, up_to, advanced),
             Done::Failed { partition, epoch, failed } => {
                 tracing::warn!(
                     partition,
                     error = &failed.error as &dyn std::error::Error,
                     "publishing failed; reading the tail again"
                 );
+                self.in_flight.remove(&partition);
                 self.producers.replace(failed.generation);
-                if let Some(held) = self.held.get_mut(&partition).filter(|held| held.epoch == epoch) {
-                    held.stage = Stage::TakingOver;
-                    self.take_over(vec![(partition, epoch)], takeover::RETRY_PAUSE);
+                if let Some(held) = self.at(partition, epoch, |stage| matches!(stage, Stage::Publishing(_))) {
+                    held.stage = Stage::Unknown(Instant::now() + takeover::RETRY_PAUSE);
                 }
             }
         }
     }
 
-    fn holds(&self, partition: i32, epoch: i64) -> bool {
-        self.held.get(&partition).is_some_and(|held| held.epoch == epoch)
+    /// A partition, if it is still held under this lease and where it was left.
+    fn at(&mut self, partition: i32, epoch: i64, left: impl Fn(&Stage) -> bool) -> Option<&mut Held> {
+        self.held.get_mut(&partition).filter(|held| held.epoch == epoch && left(&held.stage))
     }
 
-    fn idle(&mut self, partition: i32, epoch: i64, up_to: i64, advanced: &mut Vec<(i32, i64, i64)>) {
-        if let Some(held) = self.held.get_mut(&partition).filter(|held| held.epoch == epoch) {
-            held.stage = Stage::Idle(up_to);
-            advanced.push((partition, epoch, up_to));
-        }
+    fn holds(&self, partition: i32, epoch: i64) -> bool {
+        self.held.get(&partition).is_some_and(|held| held.epoch == epoch)
     }
 
     fn drop_lost(&mut self, advanced: &[(i32, i64, i64)], ours: &[i32]) {
@@ -296,6 +355,7 @@ impl Relay {
             return;
         }
         held.stage = Stage::Publishing(after);
+        self.in_flight.insert(partition);
         let (epoch, producers) = (held.epoch, self.producers.clone());
         self.under_way.push(Box::pin(async move {
             match producers.publish(events).await {

@@ -5,18 +5,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{World, append, appended, event, key, registration};
-use nexus_event_store::{Claim, Error, EventLog, Expectation, Outcome, TakeClaim, partition_of};
+use common::{World, append, appended, claim, event, key, registration, release, take};
+use nexus_event_store::{Error, EventLog, Expectation, Outcome, partition_of};
 use serde_json::json;
 use uuid::Uuid;
-
-fn take(kind: &str, value: &str, holder_id: Uuid) -> TakeClaim {
-    TakeClaim { claim: claim(kind, value), holder_type: "Patient".into(), holder_id }
-}
-
-fn claim(kind: &str, value: &str) -> Claim {
-    Claim { kind: kind.into(), value: value.into() }
-}
 
 async fn all(calls: impl IntoIterator<Item = (EventLog, nexus_event_store::Append)>) -> Vec<Result<Outcome, Error>> {
     let tasks: Vec<_> =
@@ -194,22 +186,73 @@ async fn claims_are_released_and_change_hands() {
 
     // A refused command releases nothing.
     let mut refused = registered(first);
-    refused.release = vec![claim("mrn", "M-1")];
+    refused.release = vec![release("mrn", "M-1", first)];
     assert!(matches!(log.append(refused).await.unwrap(), Outcome::Conflict { .. }));
     assert_eq!(log.holder(&claim("mrn", "M-1")).await.unwrap(), Some(("Patient".into(), first)));
 
     let mut moving = registered(second);
-    moving.release = vec![claim("mrn", "M-1")];
+    moving.release = vec![release("mrn", "M-1", first)];
     moving.take = vec![take("mrn", "M-1", second)];
     appended(log.append(moving).await.unwrap());
     assert_eq!(log.holder(&claim("mrn", "M-1")).await.unwrap(), Some(("Patient".into(), second)));
 
     let mut releasing = append(vec![event("Patient", second, 2, second)]);
-    releasing.release = vec![claim("mrn", "M-1")];
+    releasing.release = vec![release("mrn", "M-1", second)];
     appended(log.append(releasing).await.unwrap());
     assert_eq!(log.holder(&claim("mrn", "M-1")).await.unwrap(), None);
     let stored: Vec<Vec<u8>> = sqlx::query_scalar("select claim from claims").fetch_all(&world.owner()).await.unwrap();
     assert!(stored.is_empty());
+    world.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_released_by_its_holder_only() {
+    let world = World::new().await;
+    let log = world.event_log().await;
+    let (holder, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut taking = append(vec![event("Patient", holder, 1, holder)]);
+    taking.take = vec![take("mrn", "M-1", holder)];
+    appended(log.append(taking).await.unwrap());
+    let held = Some(("Patient".to_owned(), holder));
+
+    let mut releasing = append(vec![event("Patient", other, 1, other)]);
+    releasing.release = vec![release("mrn", "M-1", other)];
+    appended(log.append(releasing).await.unwrap());
+    assert_eq!(log.holder(&claim("mrn", "M-1")).await.unwrap(), held);
+
+    // Nor does saying that one gives it up help to get it.
+    let mut moving = append(vec![event("Patient", other, 2, other)]);
+    moving.release = vec![release("mrn", "M-1", other)];
+    moving.take = vec![take("mrn", "M-1", other), take("mrn", "M-2", other)];
+    let taken = Outcome::ClaimTaken { kind: "mrn".into(), index: 0, holder_type: "Patient".into(), holder_id: holder };
+    assert_eq!(log.append(moving).await.unwrap(), taken);
+    assert_eq!(log.holder(&claim("mrn", "M-1")).await.unwrap(), held);
+    assert_eq!(log.holder(&claim("mrn", "M-2")).await.unwrap(), None);
+
+    // What is free, or one's own already, can be released by anybody and taken.
+    let mut own = append(vec![event("Patient", holder, 2, holder)]);
+    own.release = vec![release("mrn", "M-1", other), release("mrn", "M-3", other)];
+    own.take = vec![take("mrn", "M-1", holder), take("mrn", "M-3", holder)];
+    appended(log.append(own).await.unwrap());
+    assert_eq!(log.holders(&[claim("mrn", "M-1"), claim("mrn", "M-3")]).await.unwrap(), [held.clone(), held]);
+    world.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_fingerprint_does_not_tell_the_request() {
+    let world = World::new().await;
+    let log = world.event_log().await;
+    for name in ["k1", "k2"] {
+        let mut request = registration();
+        request.idempotency = Some(key(name, 1));
+        appended(log.append(request).await.unwrap());
+    }
+    let stored: Vec<Vec<u8>> =
+        sqlx::query_scalar("select fingerprint from idempotency").fetch_all(&world.owner()).await.unwrap();
+    assert!(stored.iter().all(|stored| *stored != [1; 32]), "whoever guesses the request could check the guess");
+    assert_ne!(stored[0], stored[1], "nor can two requests be seen to be the same");
+    assert!(log.recall(&key("k1", 1)).await.unwrap().unwrap().0);
+    assert!(!log.recall(&key("k1", 2)).await.unwrap().unwrap().0);
     world.drop().await;
 }
 
@@ -488,7 +531,12 @@ async fn nobody_changes_or_removes_an_event() {
         let refused = sqlx::query("insert into events select * from events").execute(&world.log_as(role)).await;
         assert!(refused.is_err(), "insert as {role}");
     }
-    for (role, table) in [("nexus_relay", "claims"), ("nexus_relay", "idempotency"), ("nexus_query", "events")] {
+    for (role, table) in [
+        ("nexus_relay", "claims"),
+        ("nexus_relay", "idempotency"),
+        ("nexus_relay", "restored"),
+        ("nexus_query", "events"),
+    ] {
         let refused = sqlx::query(&format!("select from {table}")).execute(&world.log_as(role)).await;
         assert!(refused.is_err(), "{role} reads {table}");
     }
@@ -511,6 +559,7 @@ async fn a_log_of_another_size_is_refused() {
         kafka: world.kafka.clone(),
         topic: world.topic.clone(),
         partitions: Some(96),
+        claims: common::RULES,
     };
     assert!(matches!(EventLog::connect(config).await, Err(Error::Partitions { expected: 96, found: 12 })));
     world.drop().await;

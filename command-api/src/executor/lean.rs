@@ -51,6 +51,13 @@ macro_rules! caches {
                 Self { $($field: Cache::new($entries),)* }
             }
         }
+
+        impl Caches {
+            /// Forgets everything.
+            pub fn clear(&self) {
+                $(self.$field.clear();)*
+            }
+        }
     };
 }
 

@@ -17,7 +17,7 @@ use nexus_auth::policy::Action;
 use nexus_domain::patient::Patient;
 use nexus_domain::types::ClaimChange;
 use nexus_domain::{Issued, Origin, PatientFacts};
-use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, TakeClaim};
+use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim};
 use uuid::Uuid;
 
 pub use answer::{Answer, Told};
@@ -71,7 +71,12 @@ enum Attempt {
 
 impl Executor {
     pub fn new(log: EventLog) -> Self {
-        Self { existence: Existence::new(log.clone()), log, caches: Caches::default(), in_flight: InFlight::default() }
+        let caches = Caches::default();
+        log.on_rollback({
+            let caches = caches.clone();
+            move || caches.clear()
+        });
+        Self { existence: Existence::new(log.clone()), log, caches, in_flight: InFlight::default() }
     }
 
     /// Carries out one command.
@@ -249,7 +254,7 @@ pub struct Changes {
     holder_type: &'static str,
     holder_id: Uuid,
     pub take: Vec<TakeClaim>,
-    pub release: Vec<Claim>,
+    pub release: Vec<ReleaseClaim>,
 }
 
 impl Changes {
@@ -266,7 +271,11 @@ impl Changes {
                     holder_type: self.holder_type.to_owned(),
                     holder_id: self.holder_id,
                 }),
-                ClaimChange::Release(claim) => self.release.push(stored_claim(claim)),
+                ClaimChange::Release(claim) => self.release.push(ReleaseClaim {
+                    claim: stored_claim(claim),
+                    holder_type: self.holder_type.to_owned(),
+                    holder_id: self.holder_id,
+                }),
             }
         }
     }

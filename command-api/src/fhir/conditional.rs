@@ -69,7 +69,12 @@ pub struct References {
 
 impl References {
     pub fn new(log: EventLog) -> Self {
-        let directory = moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(REMEMBERED_FOR).build();
+        let directory: moka::sync::Cache<Criterion, Uuid> =
+            moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(REMEMBERED_FOR).build();
+        log.on_rollback({
+            let directory = directory.clone();
+            move || directory.invalidate_all()
+        });
         Self { log, directory }
     }
 

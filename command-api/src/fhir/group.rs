@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use nexus_domain::types::{Claim, ClaimChange, Note};
-use nexus_event_store::{Append, Expectation, IdempotencyKey, NewEvent, TakeClaim};
+use nexus_event_store::{Append, Expectation, IdempotencyKey, NewEvent, ReleaseClaim, TakeClaim};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub struct Group {
     take: Vec<TakeClaim>,
     /// For each claim taken: the entry.
     taken_by: Vec<usize>,
-    release: Vec<nexus_event_store::Claim>,
+    release: Vec<ReleaseClaim>,
     claimed: HashMap<Claim, Uuid>,
     /// Streams and tails that are expected already.
     streams: HashSet<(&'static str, Uuid)>,
@@ -79,7 +79,10 @@ impl Group {
                         self.taken_by.push(index);
                     }
                 }
-                ClaimChange::Release(claim) => self.release.push(stored_claim(claim)),
+                ClaimChange::Release(claim) => {
+                    let holder_type = holder_type.to_owned();
+                    self.release.push(ReleaseClaim { claim: stored_claim(claim), holder_type, holder_id });
+                }
             }
         }
     }

@@ -70,6 +70,13 @@ create table claims (
     taken_at timestamptz not null
 );
 
+-- Positions that came back from Kafka, with claims that are not settled yet. Nothing is accepted while there are any.
+create table restored (
+    partition int primary key,
+    from_position bigint not null,
+    to_position bigint not null
+);
+
 -- Sealed states of long streams: a shortcut, safe to truncate.
 create table snapshots (
     aggregate_type text not null,

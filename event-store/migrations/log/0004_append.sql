@@ -33,7 +33,7 @@ create function append_batch(
     u_command int[], u_type text[], u_subject uuid[], u_position bigint[],
     t_command int[], t_index int[], t_claim bytea[], t_kind text[], t_holder_type text[], t_holder_id uuid[],
     t_partition int[], t_moved boolean[],
-    r_command int[], r_claim bytea[],
+    r_command int[], r_claim bytea[], r_holder_type text[], r_holder_id uuid[],
     e_command int[], e_partition int[], e_type text[], e_id text[], e_sequence bigint[], e_subject uuid[],
     e_event_type text[], e_event_version text[], e_key_id uuid[], e_sealed bytea[]
 ) returns setof append_outcome language plpgsql security definer set search_path = public, pg_temp as $$
@@ -44,6 +44,12 @@ declare
 begin
     -- A statement of its own: the ones that follow then see everything that was committed while this one waited.
     perform from heads where partition = any (lock_partitions) order by partition for update;
+
+    -- Only for the caller that did not notice: whoever connects settles them first.
+    if exists (select from restored) then
+        raise exception 'the claims of restored events are not settled'
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
 
     -- Requests seen before come first: a retry is told what happened then, whatever has happened since.
     for found_one in
@@ -111,8 +117,15 @@ begin
             from unnest(t_command, t_index, t_claim, t_holder_type, t_holder_id, t_moved) with ordinality
                 as t (command, index, claim, holder_type, holder_id, moved, number)
             left join claims held on held.claim = t.claim
-            where passes[t.command] and not t.moved
+            where passes[t.command]
                 and (held.holder_type, held.holder_id) is distinct from (t.holder_type, t.holder_id)
+                -- What the same command releases may be free, or held by whoever it releases it for.
+                and not (t.moved and (held.claim is null or exists (
+                    select from unnest(r_command, r_claim, r_holder_type, r_holder_id)
+                        as r (command, claim, holder_type, holder_id)
+                    where r.command = t.command and r.claim = t.claim
+                        and (r.holder_type, r.holder_id) = (held.holder_type, held.holder_id)
+                )))
             order by t.number
         loop
             if found_one.claim is null then
@@ -176,15 +189,18 @@ begin
         perform from claims where claim in (
             select r.claim from unnest(r_command, r_claim) as r (command, claim) where passes[r.command]
         ) order by claim for update;
-        delete from claims where claim in (
-            select r.claim from unnest(r_command, r_claim) as r (command, claim) where passes[r.command]
-        );
-        -- What a command releases and takes in one breath changes hands here.
+        delete from claims c
+        using unnest(r_command, r_claim, r_holder_type, r_holder_id) as r (command, claim, holder_type, holder_id)
+        where passes[r.command] and c.claim = r.claim and c.holder_type = r.holder_type and c.holder_id = r.holder_id;
+        -- What a command releases and takes in one breath changes hands here, unless the taker has it already.
         insert into claims (claim, kind, holder_type, holder_id, partition, taken_at)
         select t.claim, t.kind, t.holder_type, t.holder_id, t.partition, c_recorded_at[t.command]
         from unnest(t_command, t_claim, t_kind, t_holder_type, t_holder_id, t_partition, t_moved)
             as t (command, claim, kind, holder_type, holder_id, partition, moved)
-        where passes[t.command] and t.moved
+        where passes[t.command] and t.moved and not exists (
+            select from claims held
+            where held.claim = t.claim and held.holder_type = t.holder_type and held.holder_id = t.holder_id
+        )
         order by t.claim;
     end if;
 end $$;
@@ -216,9 +232,38 @@ begin
     from unnest(e_position, e_type, e_id, e_sequence, e_subject, e_event_type, e_event_version, e_key_id,
                 e_recorded_at, e_traceparent, e_sealed) as e;
     update heads set position = head + cardinality(e_position) where partition = to_partition;
+    insert into restored (partition, from_position, to_position)
+    values (to_partition, head + 1, head + cardinality(e_position))
+    on conflict (partition) do update set to_position = excluded.to_position;
     raise warning 'restored % events of partition % from Kafka, after position %',
         cardinality(e_position), to_partition, head;
     return head + cardinality(e_position);
+end $$;
+
+-- Gives each claim of restored streams to its holder, and takes back what they have given up. The first to come does it
+-- for these positions; whoever comes later may have looked at streams that have moved on.
+create function settle_claims(
+    of_partition int, from_here bigint, up_to bigint,
+    t_claim bytea[], t_kind text[], t_holder_type text[], t_holder_id uuid[],
+    r_claim bytea[], r_holder_type text[], r_holder_id uuid[]
+) returns boolean language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    update restored set from_position = up_to + 1 where partition = of_partition and from_position = from_here;
+    if not found then
+        return false;
+    end if;
+    delete from restored where partition = of_partition and from_position > to_position;
+    delete from claims c
+    using unnest(r_claim, r_holder_type, r_holder_id) as r (claim, holder_type, holder_id)
+    where c.claim = r.claim and c.holder_type = r.holder_type and c.holder_id = r.holder_id;
+    -- Somebody else who still has it has given it up in events that are not looked at yet.
+    insert into claims (claim, kind, holder_type, holder_id, partition, taken_at)
+    select t.claim, t.kind, t.holder_type, t.holder_id, of_partition, now()
+    from unnest(t_claim, t_kind, t_holder_type, t_holder_id) as t (claim, kind, holder_type, holder_id)
+    order by t.claim
+    on conflict (claim) do update set holder_type = excluded.holder_type, holder_id = excluded.holder_id,
+                                      partition = excluded.partition, taken_at = excluded.taken_at;
+    return true;
 end $$;
 
 -- Forgets old answers, a few at a time. Returns how many, so that the caller goes on until there are none.

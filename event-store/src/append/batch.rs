@@ -43,7 +43,7 @@ impl Footprint {
         let mut footprint = Self { events: prepared.events.len(), bytes: prepared.bytes(), ..Self::default() };
         footprint.writes.extend(prepared.key.iter().map(|key| hash(Place::Key(key))));
         footprint.writes.extend(prepared.takes.iter().map(|take| hash(Place::Claim(&take.claim))));
-        footprint.writes.extend(prepared.releases.iter().map(|claim| hash(Place::Claim(claim))));
+        footprint.writes.extend(prepared.releases.iter().map(|release| hash(Place::Claim(&release.claim))));
         for event in &prepared.events {
             let aggregate_type = event.header.aggregate_type.as_str();
             footprint.writes.push(hash(Place::Stream(aggregate_type, &event.aggregate_id)));

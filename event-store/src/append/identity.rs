@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 use crate::error::Error;
 use crate::kafka;
 
-/// How long Kafka may take to say where its partitions end.
-const TAILS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long Kafka may say nothing while it is asked where its partitions end.
+const TAILS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was last compared with Kafka, and how far this process itself has seen each partition go.
 #[derive(Default)]
@@ -22,6 +22,9 @@ pub(super) struct Known {
 /// Whether positions may be given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
+    /// It is the store compared before.
+    Same,
+    /// It may be another one than before, and has all that Kafka has.
     Level,
     KafkaIsAhead,
 }
@@ -47,12 +50,12 @@ impl Known {
         let heads = read_heads(connection).await?;
         let went_back = heads.iter().any(|(partition, head)| self.heads.get(partition).is_some_and(|seen| seen > head));
         if self.identity.as_ref() == Some(&identity) && !went_back {
-            return Ok(Verdict::Level);
+            return Ok(Verdict::Same);
         }
         self.identity = None;
         let partitions = i32::try_from(heads.len()).unwrap_or(i32::MAX);
         // Tails first, heads after: whatever others append and publish meanwhile, a healthy store is never behind.
-        let tails = kafka::tail_positions(kafka, topic, partitions, TAILS_TIMEOUT).await?;
+        let tails = kafka::tail_positions(kafka, topic, partitions, TAILS_PATIENCE).await?;
         let heads = read_heads(connection).await?;
         for (partition, head) in &heads {
             let tail = usize::try_from(*partition).ok().and_then(|at| tails.get(at).copied().flatten()).unwrap_or(0);

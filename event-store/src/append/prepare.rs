@@ -27,6 +27,7 @@ const SEALS_PER_YIELD: usize = 64;
 /// An append that is ready to be sent.
 pub(crate) struct Prepared {
     pub key: Option<[u8; 32]>,
+    /// Hashed with a key, as it is stored.
     pub fingerprint: [u8; 32],
     pub response: String,
     pub recorded_at: DateTime<Utc>,
@@ -34,7 +35,7 @@ pub(crate) struct Prepared {
     pub streams: Vec<(String, String, i64)>,
     pub tails: Vec<(String, Uuid, i64)>,
     pub takes: Vec<Take>,
-    pub releases: Vec<[u8; 32]>,
+    pub releases: Vec<Release>,
     pub events: Vec<SealedNew>,
     /// Every partition whose head must be locked.
     pub lock: BTreeSet<i32>,
@@ -52,6 +53,13 @@ pub(crate) struct Take {
     pub moved: bool,
 }
 
+/// A claim to be given up, hashed.
+pub(crate) struct Release {
+    pub claim: [u8; 32],
+    pub holder_type: String,
+    pub holder_id: Uuid,
+}
+
 /// A sealed event that has no position yet.
 pub(crate) struct SealedNew {
     pub partition: i32,
@@ -65,11 +73,11 @@ pub(crate) async fn prepare(append: Append, keyring: &Keyring, partitions: i32) 
     check(&append)?;
     let response = serde_json::to_string(&append.response).map_err(|_| Error::Invalid("the response is not JSON"))?;
     let takes = hash_takes(&append, keyring, partitions);
-    let releases = append.release.iter().map(|claim| claim_hash(keyring, claim)).collect();
+    let releases = hash_releases(&append, keyring);
     let events = seal_all(&append, keyring, partitions).await?;
     let mut prepared = Prepared {
         key: append.idempotency.as_ref().map(|key| idempotency_hash(keyring, key)),
-        fingerprint: append.idempotency.as_ref().map_or([0; 32], |key| key.fingerprint),
+        fingerprint: append.idempotency.as_ref().map_or([0; 32], |key| fingerprint_hash(keyring, key)),
         response,
         recorded_at: events.first().map_or_else(now, |event| event.header.recorded_at),
         traceparent: append.traceparent,
@@ -116,6 +124,12 @@ pub(crate) fn claim_hash(keyring: &Keyring, claim: &Claim) -> [u8; 32] {
 /// The keyed hash that an idempotency key is stored as.
 pub(crate) fn idempotency_hash(keyring: &Keyring, key: &IdempotencyKey) -> [u8; 32] {
     keyring.blind(&format!("idempotency/{}", key.actor), &key.key)
+}
+
+/// The keyed hash that a request's fingerprint is stored as. The same request under another key has another one.
+pub(crate) fn fingerprint_hash(keyring: &Keyring, key: &IdempotencyKey) -> [u8; 32] {
+    let domain = format!("idempotency-fingerprint/{}", hex::encode(idempotency_hash(keyring, key)));
+    keyring.blind(&domain, &hex::encode(key.fingerprint))
 }
 
 /// Every stream written must be expected where its first new event continues, and go on without a gap.
@@ -170,7 +184,16 @@ fn hash_takes(append: &Append, keyring: &Keyring, partitions: i32) -> Vec<Take> 
         holder_type: take.holder_type.clone(),
         holder_id: take.holder_id,
         partition: partition(take.holder_id),
-        moved: append.release.contains(&take.claim),
+        moved: append.release.iter().any(|release| release.claim == take.claim),
+    });
+    hashed.collect()
+}
+
+fn hash_releases(append: &Append, keyring: &Keyring) -> Vec<Release> {
+    let hashed = append.release.iter().map(|release| Release {
+        claim: claim_hash(keyring, &release.claim),
+        holder_type: release.holder_type.clone(),
+        holder_id: release.holder_id,
     });
     hashed.collect()
 }

@@ -11,7 +11,7 @@ use crate::position::Receipt;
 
 const APPEND: &str = "select * from append_batch(
     $1, $2, $3, $4::jsonb[], $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-    $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)";
+    $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)";
 
 /// What the function said about one command.
 pub(super) enum Answer {
@@ -105,6 +105,8 @@ struct Arrays<'a> {
     t_moved: Vec<bool>,
     r_command: Vec<i32>,
     r_claim: Vec<&'a [u8]>,
+    r_holder_type: Vec<&'a str>,
+    r_holder_id: Vec<Uuid>,
     e_command: Vec<i32>,
     e_partition: Vec<i32>,
     e_type: Vec<&'a str>,
@@ -166,9 +168,11 @@ impl<'a> Arrays<'a> {
             self.t_partition.push(take.partition);
             self.t_moved.push(take.moved);
         }
-        for claim in &command.releases {
+        for release in &command.releases {
             self.r_command.push(number);
-            self.r_claim.push(claim);
+            self.r_claim.push(&release.claim);
+            self.r_holder_type.push(&release.holder_type);
+            self.r_holder_id.push(release.holder_id);
         }
     }
 
@@ -214,6 +218,8 @@ fn bind<'q>(arrays: &'q Arrays<'_>) -> sqlx::query::Query<'q, sqlx::Postgres, sq
         .bind(&arrays.t_moved)
         .bind(&arrays.r_command)
         .bind(&arrays.r_claim)
+        .bind(&arrays.r_holder_type)
+        .bind(&arrays.r_holder_id)
         .bind(&arrays.e_command)
         .bind(&arrays.e_partition)
         .bind(&arrays.e_type)

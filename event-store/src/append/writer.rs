@@ -4,7 +4,7 @@
 //! behind it is known to be level with Kafka.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
@@ -16,8 +16,10 @@ use super::Outcome;
 use super::batch::{self, BATCH_COMMANDS_MAX, Footprint, Touches};
 use super::identity::{Known, Verdict};
 use super::prepare::Prepared;
+use super::restored::{self, ClaimRules};
 use super::statement::{self, Answer};
 use crate::error::Error;
+use crate::keyring::Keyring;
 
 /// How many commands may wait for the writer, and how many of their bytes.
 const QUEUE_COMMANDS_MAX: usize = 4_096;
@@ -48,8 +50,27 @@ pub(crate) struct Target {
     pub options: PgConnectOptions,
     pub kafka: String,
     pub topic: String,
+    /// For the claims of restored events.
+    pub keyring: Keyring,
+    pub claims: ClaimRules,
     /// Told after each commit that there is something to publish.
     pub appended: Arc<Notify>,
+}
+
+type Forget = Box<dyn Fn() + Send + Sync>;
+
+/// What to forget when the store may have lost events: states in memory that hold them.
+#[derive(Clone, Default)]
+pub(crate) struct Memories(Arc<Mutex<Vec<Forget>>>);
+
+impl Memories {
+    pub(crate) fn add(&self, forget: impl Fn() + Send + Sync + 'static) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
+    }
+
+    fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|forget| forget());
+    }
 }
 
 /// The way to the writer task.
@@ -74,10 +95,11 @@ impl Touches for Waiting {
 
 impl Writer {
     /// The handle, and the task that has to be run.
-    pub(crate) fn new(target: Target) -> (Self, impl Future<Output = ()> + Send) {
+    pub(crate) fn new(target: Target, memories: Memories) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let (told, state) = watch::channel(State::Starting);
-        let task = Task { target, known: Known::default(), queue: waiting, waiting: VecDeque::new(), state: told };
+        let known = Known::default();
+        let task = Task { target, memories, known, queue: waiting, waiting: VecDeque::new(), state: told };
         (Self { queue, bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)), state }, task.run())
     }
 
@@ -114,6 +136,7 @@ impl Writer {
 
 struct Task {
     target: Target,
+    memories: Memories,
     known: Known,
     queue: mpsc::Receiver<Waiting>,
     waiting: VecDeque<Waiting>,
@@ -152,7 +175,7 @@ impl Task {
     async fn connect(&mut self) -> PgConnection {
         loop {
             let (state, error) = match self.try_connect().await {
-                Ok((connection, Verdict::Level)) => return connection,
+                Ok((connection, Verdict::Same | Verdict::Level)) => return connection,
                 Ok((_, Verdict::KafkaIsAhead)) => (State::Recovering, None),
                 Err(error) => (State::Away, Some(error)),
             };
@@ -172,6 +195,13 @@ impl Task {
         let connecting = timeout(CALL_TIMEOUT, self.target.options.connect());
         let mut connection = connecting.await.map_err(Error::unavailable)??;
         let verdict = self.known.compare(&mut connection, &self.target.kafka, &self.target.topic).await?;
+        if verdict == Verdict::Level {
+            self.memories.forget();
+        }
+        if verdict != Verdict::KafkaIsAhead {
+            // Nobody accepts anything while there is something to settle, whichever process finds it.
+            restored::settle_claims(&mut connection, &self.target.keyring, &self.target.claims).await?;
+        }
         Ok((connection, verdict))
     }
 

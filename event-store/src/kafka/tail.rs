@@ -1,55 +1,60 @@
 //! Reading the end of a partition, and everything from a place on. Blocking calls, on threads made for that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::OwnedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::record::{self, parse_record};
+use super::look::{Look, RECORDS_FACTOR, RECORDS_FIRST};
+use super::record::{self, RecordError, parse_record};
 use crate::error::Error;
 use crate::event::SealedEvent;
 
-/// How many of a partition's last records are looked at for its highest position. A relay that was paused and woke up
-/// as a zombie may have put repeats of its one batch at the very end; the highest position lies before them.
-const TAIL_RECORDS: i64 = 2 * crate::relay::BATCH_EVENTS_MAX;
 const POLL: Duration = Duration::from_millis(100);
 
-/// The highest position near the end of each of these partitions, in their order.
+/// A partition's highest position, or why its end can't be read.
+type Tail = Result<Option<i64>, Error>;
+
+/// The highest position of each of these partitions, in their order. Gives up when Kafka says nothing for `patience`.
 pub(crate) async fn tails(
     bootstrap: &str,
     topic: &str,
     partitions: Vec<i32>,
-    timeout: Duration,
-) -> Result<Vec<(i32, Option<i64>)>, Error> {
+    patience: Duration,
+) -> Result<Vec<(i32, Tail)>, Error> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
     blocking(move || {
-        let reader = Reader::connect(&bootstrap, &topic, timeout)?;
+        let reader = Reader::connect(&bootstrap, &topic, patience)?;
         reader.check_exists(&partitions)?;
         reader.tails(&partitions)
     })
     .await
 }
 
-/// Sends a partition's events to `events`, from a record offset up to the end as it is at the start of the call.
+/// Sends a partition's events to `events`, from a record offset up to the end as it is at the start of the call. Leaves
+/// out what is no event: if one of ours is among that, the receiver sees it by the gap.
 pub(crate) async fn read_partition(
     bootstrap: &str,
     topic: &str,
     partition: i32,
     from_offset: i64,
-    timeout: Duration,
+    patience: Duration,
     events: mpsc::Sender<SealedEvent>,
 ) -> Result<(), Error> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
     blocking(move || {
-        let mut reader = Reader::connect(&bootstrap, &topic, timeout)?;
+        let mut reader = Reader::connect(&bootstrap, &topic, patience)?;
         let (low, high) = reader.ends(partition)?;
         let wanted = HashMap::from([(partition, (from_offset.max(low), high))]);
-        reader.read(wanted, |reader, record| {
-            reader.deadline = Instant::now() + timeout;
-            let event = parse_record(record).map_err(Error::Record)?;
-            events.blocking_send(event).map_err(|_| Error::Unavailable(None))
+        reader.read(wanted, |record| match parse_record(record) {
+            Ok(event) => events.blocking_send(event).map_err(|_| Error::Unavailable(None)),
+            Err(error) => {
+                warn_of_stranger(record, &error);
+                Ok(())
+            }
         })
     })
     .await
@@ -64,7 +69,7 @@ pub(super) async fn check_partitions(
 ) -> Result<(), Error> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
     blocking(move || {
-        let reader = Reader::connect(&bootstrap, &topic, timeout)?;
+        let mut reader = Reader::connect(&bootstrap, &topic, timeout)?;
         // A topic made a moment ago is not known to every broker yet.
         while !reader.partitions().is_ok_and(|found| found > 0) && !reader.left().is_zero() {
             std::thread::sleep(POLL);
@@ -81,18 +86,29 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
     tokio::task::spawn_blocking(work).await.map_err(Error::unavailable)?
 }
 
+fn warn_of_stranger(record: &OwnedMessage, error: &RecordError) {
+    let (partition, offset) = (record.partition(), record.offset());
+    tracing::warn!(partition, offset, error = error as &dyn std::error::Error, "a record of the topic is not ours");
+}
+
+/// Reads with patience: each answer of Kafka's renews it, so that a large read takes the time it needs.
 struct Reader {
     consumer: BaseConsumer,
     topic: String,
+    patience: Duration,
     deadline: Instant,
 }
 
 impl Reader {
-    fn connect(bootstrap: &str, topic: &str, timeout: Duration) -> Result<Self, Error> {
+    fn connect(bootstrap: &str, topic: &str, patience: Duration) -> Result<Self, Error> {
         let mut config = super::client(bootstrap);
         config.set("group.id", "nexus-tail").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
         let consumer = config.create().map_err(Error::unavailable)?;
-        Ok(Self { consumer, topic: topic.to_owned(), deadline: Instant::now() + timeout })
+        Ok(Self { consumer, topic: topic.to_owned(), patience, deadline: Instant::now() + patience })
+    }
+
+    fn renew(&mut self) {
+        self.deadline = Instant::now() + self.patience;
     }
 
     fn left(&self) -> Duration {
@@ -115,7 +131,7 @@ impl Reader {
     }
 
     /// Waits until a partition has a leader that answers.
-    fn led(&self, partition: i32) -> Result<(), Error> {
+    fn led(&mut self, partition: i32) -> Result<(), Error> {
         loop {
             match self.ends(partition) {
                 Ok(_) => return Ok(()),
@@ -125,36 +141,50 @@ impl Reader {
         }
     }
 
-    fn tails(mut self, partitions: &[i32]) -> Result<Vec<(i32, Option<i64>)>, Error> {
-        let mut wanted = HashMap::new();
+    fn tails(mut self, partitions: &[i32]) -> Result<Vec<(i32, Tail)>, Error> {
+        let (mut tails, mut looking) = (BTreeMap::new(), HashMap::new());
         for partition in partitions {
-            let (low, high) = self.ends(*partition)?;
-            wanted.insert(*partition, (low.max(high - TAIL_RECORDS), high));
+            // A partition without a leader has used up the patience; the next one gets its own.
+            self.renew();
+            match self.ends(*partition) {
+                Ok(ends) => drop(looking.insert(*partition, ends)),
+                Err(error) => drop(tails.insert(*partition, Err(error))),
+            }
         }
-        let mut highest = HashMap::<i32, i64>::new();
-        self.read(wanted, |_, record| {
-            match record::position(record) {
-                Ok(position) => {
-                    let known = highest.entry(record.partition()).or_default();
-                    *known = (*known).max(position);
+        let mut records = RECORDS_FIRST;
+        while !looking.is_empty() {
+            for (partition, look) in self.look(&looking, records)? {
+                if looking.get(&partition).is_none_or(|(low, _)| look.suffices(*low)) {
+                    looking.remove(&partition);
+                    tails.insert(partition, Ok(look.highest));
                 }
-                Err(error) => tracing::warn!(
-                    partition = record.partition(),
-                    offset = record.offset(),
-                    error = &error as &dyn std::error::Error,
-                    "a record at the end of the topic is not ours"
-                ),
+            }
+            records *= RECORDS_FACTOR;
+        }
+        Ok(tails.into_iter().collect())
+    }
+
+    /// Looks at the last records of these partitions, given by their first and last offsets.
+    fn look(&mut self, ends: &HashMap<i32, (i64, i64)>, records: i64) -> Result<HashMap<i32, Look>, Error> {
+        let from = |(low, high): &(i64, i64)| (high - records).max(*low);
+        let mut looks: HashMap<_, _> =
+            ends.iter().map(|(partition, ends)| (*partition, Look::new(from(ends)))).collect();
+        let wanted = ends.iter().map(|(partition, ends)| (*partition, (from(ends), ends.1))).collect();
+        self.read(wanted, |record| {
+            let position = record::position(record).map_err(|error| warn_of_stranger(record, &error)).ok();
+            if let Some(look) = looks.get_mut(&record.partition()) {
+                look.add(position, record.payload().map_or(0, <[u8]>::len));
             }
             Ok(())
         })?;
-        Ok(partitions.iter().map(|partition| (*partition, highest.get(partition).copied())).collect())
+        Ok(looks)
     }
 
     /// Reads each partition from one offset up to another (not included).
     fn read(
         &mut self,
         mut wanted: HashMap<i32, (i64, i64)>,
-        mut each: impl FnMut(&mut Self, &rdkafka::message::OwnedMessage) -> Result<(), Error>,
+        mut each: impl FnMut(&OwnedMessage) -> Result<(), Error>,
     ) -> Result<(), Error> {
         wanted.retain(|_, (from, to)| from < to);
         let mut list = TopicPartitionList::new();
@@ -162,6 +192,7 @@ impl Reader {
             list.add_partition_offset(&self.topic, *partition, Offset::Offset(*from)).map_err(Error::unavailable)?;
         }
         self.consumer.assign(&list).map_err(Error::unavailable)?;
+        self.renew();
         while !wanted.is_empty() {
             if self.left().is_zero() {
                 return Err(Error::Unavailable(None));
@@ -170,11 +201,12 @@ impl Reader {
             let record = polled.map_err(Error::unavailable)?.detach();
             let Some((_, to)) = wanted.get(&record.partition()) else { continue };
             if record.offset() < *to {
-                each(self, &record)?;
+                each(&record)?;
             }
             if record.offset() + 1 >= *to {
                 wanted.remove(&record.partition());
             }
+            self.renew();
         }
         Ok(())
     }

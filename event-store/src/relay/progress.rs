@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::BATCH_EVENTS_MAX;
+use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
 use crate::error::Error;
 use crate::event::SealedEvent;
 use crate::load::{COLUMNS, read_event};
 use crate::published::PUBLISHED_CHANNEL;
-
-/// A batch of one partition stops before it holds more sealed bytes than this.
-const BATCH_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
 /// The events that follow these positions, by partition and in order. A partition without any has no entry.
 pub(super) async fn read_next(pool: &PgPool, after: &[(i32, i64)]) -> Result<BTreeMap<i32, Vec<SealedEvent>>, Error> {

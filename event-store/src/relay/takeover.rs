@@ -1,6 +1,7 @@
 //! Taking a partition over: what does Kafka have of it? Mostly less than the store, and publishing goes on from there.
 //! After the store has lost its tail, more: then the tail comes back from Kafka first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -29,32 +30,52 @@ impl Takeover {
         Self { pool: config.log_pool.clone(), kafka: config.kafka.clone(), topic: config.topic.clone() }
     }
 
-    /// The last published position of each of these partitions, in their order, none of them ahead of the store.
-    pub(super) async fn run(&self, partitions: Vec<i32>) -> Result<Vec<(i32, i64)>, Error> {
-        let tails = kafka::tails(&self.kafka, &self.topic, partitions, KAFKA_TIMEOUT).await?;
-        let mut published = Vec::with_capacity(tails.len());
-        for (partition, tail) in tails {
-            let tail = tail.unwrap_or(0);
-            let head: i64 = sqlx::query_scalar("select position from heads where partition = $1")
-                .bind(partition)
-                .fetch_one(&self.pool)
-                .await?;
-            if tail > head {
-                self.restore(partition, head, tail).await?;
+    /// The last published position of each of these partitions, none of them ahead of the store. A partition that
+    /// can't be taken over now has no entry, and keeps no other from being published.
+    pub(super) async fn run(&self, partitions: Vec<i32>) -> BTreeMap<i32, i64> {
+        let tails = match kafka::tails(&self.kafka, &self.topic, partitions, KAFKA_TIMEOUT).await {
+            Ok(tails) => tails,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "Kafka's tails can't be read yet");
+                return BTreeMap::new();
             }
-            self.warn_of_loss(partition, tail).await?;
-            published.push((partition, tail));
+        };
+        let mut published = BTreeMap::new();
+        for (partition, tail) in tails {
+            match self.level(partition, tail).await {
+                Ok(tail) => drop(published.insert(partition, tail)),
+                Err(error) => tracing::warn!(
+                    partition,
+                    error = &error as &dyn std::error::Error,
+                    "a partition can't be taken over yet"
+                ),
+            }
         }
-        Ok(published)
+        published
     }
 
-    async fn restore(&self, partition: i32, head: i64, tail: i64) -> Result<(), Error> {
-        tracing::error!(partition, head, tail, "the store has lost its tail; restoring it from Kafka");
+    /// Sees to it that the store has what Kafka has of a partition.
+    async fn level(&self, partition: i32, tail: Result<Option<i64>, Error>) -> Result<i64, Error> {
+        let tail = tail?.unwrap_or(0);
+        let head: i64 = sqlx::query_scalar("select position from heads where partition = $1")
+            .bind(partition)
+            .fetch_one(&self.pool)
+            .await?;
+        if tail > head {
+            self.restore(partition, head, tail).await?;
+        }
+        self.warn_of_loss(partition, tail).await?;
+        Ok(tail)
+    }
+
+    async fn restore(&self, partition: i32, lost_after: i64, tail: i64) -> Result<(), Error> {
+        tracing::error!(partition, lost_after, tail, "the store has lost its tail; restoring it from Kafka");
         let (events, received) = mpsc::channel(RESTORE_EVENTS_MAX);
         // Position p was never written before record p - 1, so what follows the head starts at this offset or later.
-        let reading = kafka::read_partition(&self.kafka, &self.topic, partition, head, KAFKA_TIMEOUT, events);
-        let (read, restored) = tokio::join!(reading, self.restore_all(partition, head, received));
+        let reading = kafka::read_partition(&self.kafka, &self.topic, partition, lost_after, KAFKA_TIMEOUT, events);
+        let (read, restored) = tokio::join!(reading, self.restore_all(partition, lost_after, received));
         let head = restored?;
+        metrics::counter!("relay_restored_total").increment(u64::try_from(head - lost_after).unwrap_or(0));
         read?;
         if head < tail {
             tracing::error!(
@@ -65,7 +86,6 @@ impl Takeover {
             );
             return Err(Error::Recovering);
         }
-        metrics::counter!("relay_restored_total").increment(u64::try_from(head).unwrap_or(0));
         tracing::error!(partition, head, "the tail is restored");
         Ok(())
     }

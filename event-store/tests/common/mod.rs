@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use nexus_event_store::relay::{Relay, RelayConfig};
 use nexus_event_store::{
-    Append, EventLog, Expectation, IdempotencyKey, Keyring, LogConfig, LogReader, MasterKey, Metadata, NewEvent,
-    Outcome, Receipt, SealedEvent, kafka, migrate_keys, migrate_log,
+    Append, Claim, ClaimRules, Claimed, EventLog, Expectation, IdempotencyKey, Keyring, LogConfig, LogReader,
+    MasterKey, Metadata, NewEvent, Outcome, Receipt, ReleaseClaim, SealedEvent, StoredEvent, TakeClaim, kafka,
+    migrate_keys, migrate_log,
 };
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -18,6 +19,35 @@ use uuid::Uuid;
 
 pub const PARTITIONS: i32 = 12;
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Payloads of these tests say in so many words what their event does to claims.
+pub const RULES: ClaimRules = ClaimRules { aggregate_types: &["Patient"], claimed };
+
+fn claimed(_: &str, events: Vec<StoredEvent>) -> Result<Claimed, Box<dyn std::error::Error + Send + Sync>> {
+    let mut claimed = Claimed::default();
+    for event in events {
+        if let Some(value) = event.payload["take"].as_str() {
+            claimed.held.push(claim("mrn", value));
+        }
+        if let Some(value) = event.payload["release"].as_str() {
+            claimed.held.retain(|held| held.value != value);
+            claimed.given_up.push(claim("mrn", value));
+        }
+    }
+    Ok(claimed)
+}
+
+pub fn claim(kind: &str, value: &str) -> Claim {
+    Claim { kind: kind.into(), value: value.into() }
+}
+
+pub fn take(kind: &str, value: &str, holder_id: Uuid) -> TakeClaim {
+    TakeClaim { claim: claim(kind, value), holder_type: "Patient".into(), holder_id }
+}
+
+pub fn release(kind: &str, value: &str, holder_id: Uuid) -> ReleaseClaim {
+    ReleaseClaim { claim: claim(kind, value), holder_type: "Patient".into(), holder_id }
+}
 
 pub struct World {
     pub topic: String,
@@ -92,6 +122,7 @@ impl World {
             kafka: self.kafka.clone(),
             topic: self.topic.clone(),
             partitions: Some(PARTITIONS),
+            claims: RULES,
         })
         .await
         .unwrap()

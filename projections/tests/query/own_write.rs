@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use nexus_auth::Role;
 use nexus_event_store::relay::{Relay, RelayConfig};
-use nexus_event_store::{Append, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome};
+use nexus_event_store::{Append, ClaimRules, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome};
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::read_models;
 use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
@@ -38,6 +38,7 @@ impl Pipeline {
             kafka: kafka_address(),
             topic: topic.name().to_owned(),
             partitions: None,
+            claims: ClaimRules::NONE,
         });
         let log = log.await.unwrap();
         let stop = CancellationToken::new();

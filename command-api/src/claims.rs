@@ -1,0 +1,102 @@
+//! What streams claim, for the log to know when events come back from Kafka: their claims do not come with them.
+
+use cqrs_es::Aggregate;
+use nexus_domain::appointment::Appointment;
+use nexus_domain::directory_entry::DirectoryEntry;
+use nexus_domain::patient::Patient;
+use nexus_domain::types::{Claim, ClaimChange};
+use nexus_domain::{ReadError, Record, read};
+use nexus_event_store::{ClaimRules, Claimed, StoredEvent};
+
+use crate::executor::stored_claim;
+
+/// The claims of each aggregate that has any.
+pub const RULES: ClaimRules =
+    ClaimRules { aggregate_types: &[Patient::TYPE, DirectoryEntry::TYPE, Appointment::TYPE], claimed };
+
+fn claimed(
+    aggregate_type: &str,
+    events: Vec<StoredEvent>,
+) -> Result<Claimed, Box<dyn std::error::Error + Send + Sync>> {
+    let claimed = match aggregate_type {
+        Patient::TYPE => claimed_by::<Patient>(events),
+        DirectoryEntry::TYPE => claimed_by::<DirectoryEntry>(events),
+        Appointment::TYPE => claimed_by::<Appointment>(events),
+        _ => Ok(Claimed::default()),
+    };
+    Ok(claimed?)
+}
+
+fn claimed_by<A: Record>(events: Vec<StoredEvent>) -> Result<Claimed, ReadError> {
+    let mut state = A::default();
+    let (mut held, mut given_up) = (Vec::<Claim>::new(), Vec::<Claim>::new());
+    for stored in events {
+        let event = read::<A>(&stored.header.event_type, &stored.header.event_version, stored.payload)?;
+        for change in state.claims(&event) {
+            match change {
+                ClaimChange::Take(claim) => {
+                    given_up.retain(|other| *other != claim);
+                    held.push(claim);
+                }
+                ClaimChange::Release(claim) => {
+                    held.retain(|other| *other != claim);
+                    given_up.push(claim);
+                }
+            }
+        }
+        state.apply(event);
+    }
+    let stored = |claims: Vec<Claim>| claims.into_iter().map(stored_claim).collect();
+    Ok(Claimed { held: stored(held), given_up: stored(given_up) })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use nexus_event_store::{Header, Metadata};
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn stored(sequence: i64, event_type: &str, payload: Value) -> StoredEvent {
+        let id = Uuid::from_u128(7);
+        let header = Header {
+            aggregate_type: Patient::TYPE.to_owned(),
+            aggregate_id: id,
+            sequence,
+            subject: id,
+            event_type: event_type.to_owned(),
+            event_version: "1.0".to_owned(),
+            key_id: Uuid::nil(),
+            recorded_at: Utc::now(),
+            traceparent: None,
+        };
+        StoredEvent { header, partition: 0, position: sequence, payload, metadata: Metadata::default() }
+    }
+
+    fn patient(number: &str) -> Value {
+        let of_a_record =
+            json!({"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}]});
+        json!({"resourceType": "Patient", "id": Uuid::from_u128(7),
+            "identifier": [{"type": of_a_record, "system": "urn:test", "value": number}]})
+    }
+
+    #[test]
+    fn a_stream_holds_what_it_has_taken_and_not_given_up() {
+        let numbered = |number: &str| stored_claim(Claim::medical_record_number("urn:test", number));
+        let registered = |number| stored(1, "Patient.Registered", json!({"Registered": {"resource": patient(number)}}));
+        let updated = |number| stored(2, "Patient.Updated", json!({"Updated": {"resource": patient(number)}}));
+        let claimed = |events| (RULES.claimed)(Patient::TYPE, events).unwrap();
+        assert_eq!(claimed(vec![registered("1")]), Claimed { held: vec![numbered("1")], given_up: vec![] });
+        let moved = Claimed { held: vec![numbered("2")], given_up: vec![numbered("1")] };
+        assert_eq!(claimed(vec![registered("1"), updated("2")]), moved);
+        let back = Claimed { held: vec![numbered("1")], given_up: vec![numbered("2")] };
+        assert_eq!(claimed(vec![registered("1"), updated("2"), updated("1")]), back);
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_is_not_passed_over() {
+        assert!((RULES.claimed)(Patient::TYPE, vec![stored(1, "Patient.Registered", json!({}))]).is_err());
+    }
+}
