@@ -12,7 +12,7 @@ mod when;
 
 pub use coding::{Coding, codings, first_coding};
 pub use datetime::{FhirDateTime, Precision};
-pub use form::{check_elements, check_form, is_resource_type};
+pub use form::{check_elements, check_form, check_text, is_resource_type};
 pub use quantity::{Measurement, Quantity, measurements};
 pub use reference::{Reference, references, rewrite_references};
 pub use resource::{Digest, Resource};
