@@ -132,7 +132,7 @@ impl Executor {
             Ok(events) => events,
         };
         if let Some(event) = events.last() {
-            self.existence.check::<A>(event).await?;
+            self.existence.check(event, &view.standing, view.subject).await?;
         }
         self.append(call, task.id, view, events).await
     }
