@@ -1,31 +1,39 @@
-//! Whether what a resource refers to exists.
+//! Whether what a resource refers to exists, and whose it is.
 //!
-//! Streams never vanish, so a "yes" may be remembered (until the store has lost some); a "no" may not.
+//! A stream never vanishes, keeps its resource type and stays with its subject, so a "yes" may be remembered (until the
+//! store has lost some of its tail); a "no" may not.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use cqrs_es::Aggregate;
 use futures::{StreamExt, TryStreamExt, stream};
-use nexus_domain::fhir::{Reference, Resource, references};
-use nexus_domain::{Fact, aggregate_for};
-use nexus_event_store::{Error, EventLog};
+use nexus_domain::clinical_record::ClinicalRecord;
+use nexus_domain::directory_entry::DirectoryEntry;
+use nexus_domain::fhir::{Reference, Resource, patient_of, references};
+use nexus_domain::patient::Patient;
+use nexus_domain::{AnyEvent, Fact, aggregate_for};
+use nexus_event_store::{Error, EventLog, KeyError, StoredEvent};
 use uuid::Uuid;
 
-use crate::executor::Lean;
+use crate::executor::{Lean, LoadError, Standing};
 use crate::refusal::{Fault, Refusal};
 
-/// How many known streams are remembered (about 100 bytes each).
+/// How many known resources are remembered (about 100 bytes each).
 const KNOWN_MAX: u64 = 200_000;
 /// How many look-ups one request keeps going at a time.
 const LOOKUPS_AT_ONCE: usize = 8;
 
 /// A stream by its aggregate type and id.
 pub type StreamId = (String, Uuid);
+/// What a reference names: a resource type and an id.
+pub type Named = (String, Uuid);
 
-/// Knows which streams exist. Cheap to clone.
+/// Knows which resources exist. Cheap to clone.
 #[derive(Clone)]
 pub struct Existence {
     log: EventLog,
-    known: moka::sync::Cache<StreamId, ()>,
+    /// Whose each of them is.
+    known: moka::sync::Cache<Named, Uuid>,
 }
 
 impl Existence {
@@ -38,66 +46,111 @@ impl Existence {
         Self { log, known }
     }
 
-    /// Refuses an event whose resource refers to something of ours that does not exist.
+    /// Refuses an event whose resource refers to something of ours that does not exist, or that is another patient's.
+    /// What stood before was looked at when it came, or is history.
     ///
     /// # Errors
     /// The first such reference, by its place and never by its text.
-    pub async fn check<A: Lean>(&self, event: &A::Event) -> Result<(), Refusal> {
+    pub async fn check<A: Lean>(
+        &self,
+        event: &A::Event,
+        standing: &Standing<A>,
+        subject: Option<Uuid>,
+    ) -> Result<(), Refusal> {
+        let before: HashSet<&str> =
+            standing.state.resource().into_iter().flat_map(references).map(|(_, text)| text).collect();
         let resource = event.resource();
-        let wanted = ours(resource);
-        let streams: Vec<StreamId> = wanted.iter().map(|(_, stream)| stream.clone()).collect();
-        let missing = self.missing(&streams).await?;
-        let broken = wanted.into_iter().find(|(_, stream)| missing.contains(stream)).map(|(pointer, _)| pointer);
-        match broken.or_else(|| unresolved(resource)) {
+        let added: Vec<(String, &str)> =
+            references(resource).into_iter().filter(|(_, text)| !before.contains(text)).collect();
+        let wanted = ours(resource, &added);
+        let owners = self.owners(wanted.iter().map(|(_, named)| named)).await?;
+        for (pointer, named) in wanted {
+            match owners.get(&named) {
+                None => return Err(Refusal::Faults(vec![Fault::unresolved(pointer)])),
+                Some(owner) if is_foreign(&named, *owner, subject) => {
+                    let fault = Fault::of(&nexus_domain::Refusal::ForeignReference);
+                    return Err(Refusal::Faults(vec![Fault { pointer, ..fault }]));
+                }
+                Some(_) => {}
+            }
+        }
+        match unresolved(added) {
             None => Ok(()),
             Some(pointer) => Err(Refusal::Faults(vec![Fault::unresolved(pointer)])),
         }
     }
 
-    /// Which of these streams do not exist.
-    pub async fn missing(&self, streams: &[StreamId]) -> Result<HashSet<StreamId>, Error> {
-        let unsure: HashSet<StreamId> =
-            streams.iter().filter(|stream| !self.known.contains_key(*stream)).cloned().collect();
-        if unsure.is_empty() {
-            return Ok(unsure);
-        }
-        let mut answers = stream::iter(unsure).map(|wanted| self.exists(wanted)).buffer_unordered(LOOKUPS_AT_ONCE);
-        let mut missing = HashSet::new();
-        while let Some((wanted, exists)) = answers.try_next().await? {
-            if exists {
-                self.known.insert(wanted, ());
-            } else {
-                missing.insert(wanted);
+    /// Whose each of these resources is. What does not exist, or not as this type, has no entry.
+    pub async fn owners(&self, wanted: impl Iterator<Item = &Named>) -> Result<HashMap<Named, Uuid>, LoadError> {
+        let (mut owners, mut unsure) = (HashMap::new(), HashSet::new());
+        for named in wanted {
+            match self.known.get(named) {
+                Some(owner) => drop(owners.insert(named.clone(), owner)),
+                None => drop(unsure.insert(named.clone())),
             }
         }
-        Ok(missing)
+        let mut answers = stream::iter(unsure).map(|named| self.look_up(named)).buffer_unordered(LOOKUPS_AT_ONCE);
+        while let Some((named, owner)) = answers.try_next().await? {
+            if let Some(owner) = owner {
+                self.known.insert(named.clone(), owner);
+                owners.insert(named, owner);
+            }
+        }
+        Ok(owners)
     }
 
-    async fn exists(&self, wanted: StreamId) -> Result<(StreamId, bool), Error> {
-        let subject = self.log.subject_of(&wanted.0, wanted.1).await?;
-        Ok((wanted, subject.is_some()))
+    /// Most aggregates keep resources of one type, so that the row says all. Two keep many: there the type is under seal.
+    async fn look_up(&self, named: Named) -> Result<(Named, Option<Uuid>), LoadError> {
+        let owner = match aggregate_for(&named.0) {
+            None => None,
+            Some(many @ (DirectoryEntry::TYPE | ClinicalRecord::TYPE)) => {
+                let first = self.first_event(many, named.1).await?;
+                first.filter(|(resource_type, _)| *resource_type == named.0).map(|(_, subject)| subject)
+            }
+            Some(one) => self.log.subject_of(one, named.1).await?,
+        };
+        Ok((named, owner))
+    }
+
+    /// The resource type and the subject of a stream. An erased one is no longer there.
+    async fn first_event(&self, aggregate_type: &str, id: Uuid) -> Result<Option<(String, Uuid)>, LoadError> {
+        let events = match self.log.stream(aggregate_type, id).await {
+            Err(Error::Key { source: KeyError::Erased, .. }) => return Ok(None),
+            events => events?,
+        };
+        let Some(StoredEvent { header, payload, .. }) = events.into_iter().next() else { return Ok(None) };
+        let event = AnyEvent::parse(aggregate_type, &header.event_type, &header.event_version, payload)?;
+        Ok(Some((event.resource().resource_type().to_owned(), header.subject)))
     }
 }
 
-/// The references of a resource that point at streams of ours, each with its place. A patient's resources mention their
+/// Whether a resource is another patient's. To mention another patient is no fault by itself: a mother, a payer, a
+/// duplicate.
+pub fn is_foreign(named: &Named, owner: Uuid, subject: Option<Uuid>) -> bool {
+    let of_a_patient = !matches!(aggregate_for(&named.0), Some(Patient::TYPE | DirectoryEntry::TYPE));
+    of_a_patient && Some(owner) != subject
+}
+
+/// The references of a resource that name resources of ours, each with its place. A patient's resources mention their
 /// patient all the time; that one is looked at anyway.
-fn ours(resource: &Resource) -> Vec<(String, StreamId)> {
-    let subject = nexus_domain::fhir::patient_of(resource);
+fn ours(resource: &Resource, added: &[(String, &str)]) -> Vec<(String, Named)> {
+    let itself = |resource_type: &str, id| resource.id() == Some(id) && resource.resource_type() == resource_type;
+    let subject = patient_of(resource);
     let mut found = Vec::new();
-    for (pointer, text) in references(resource) {
+    for (pointer, text) in added {
         if let Reference::Resource { resource_type, id } = Reference::parse(text)
-            && let Some(aggregate_type) = aggregate_for(&resource_type)
+            && aggregate_for(&resource_type).is_some()
             && !(resource_type == "Patient" && subject == Some(id))
-            && resource.id() != Some(id)
+            && !itself(&resource_type, id)
         {
-            found.push((pointer, (aggregate_type.to_owned(), id)));
+            found.push((pointer.clone(), (resource_type, id)));
         }
     }
     found
 }
 
 /// The place of a reference that only a bundle can resolve.
-fn unresolved(resource: &Resource) -> Option<String> {
+fn unresolved(added: Vec<(String, &str)>) -> Option<String> {
     let of_a_bundle = |text| matches!(Reference::parse(text), Reference::Entry(_) | Reference::Conditional { .. });
-    references(resource).into_iter().find(|(_, text)| of_a_bundle(text)).map(|(pointer, _)| pointer)
+    added.into_iter().find(|(_, text)| of_a_bundle(text)).map(|(pointer, _)| pointer)
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::accepted::{Accepted, AcceptedBody};
 use crate::app::App;
-use crate::body::{Command, Concept, Id, NoBody, Quantity, list, object, reference, resource, text, time};
+use crate::body::{Command, Concept, Id, NoBody, Quantity, list, object, overlay, reference, resource, text, time};
 use crate::executor::Standing;
 use crate::openapi::{CommandHeaders, Refusals};
 use crate::refusal::Refusal;
@@ -44,7 +44,7 @@ pub struct ObservationBody {
     pub value_text: Option<String>,
     #[serde(default)]
     pub components: Vec<ComponentBody>,
-    /// A FHIR `dateTime`; now if left out.
+    /// A FHIR `dateTime`; if left out, now, or what it was before an amendment.
     pub effective_at: Option<String>,
     /// FHIR observation status; `final` if left out, `amended` for an amendment.
     pub status: Option<String>,
@@ -69,9 +69,14 @@ pub struct ComponentBody {
 }
 
 impl ObservationBody {
-    fn to_resource(&self, patient: Uuid, status: &str) -> Result<Resource, Refusal> {
-        let category = self.category.as_ref().map(|code| json!([{"coding": [{"system": CATEGORY, "code": code}]}]));
+    fn to_resource(&self, patient: Uuid) -> Result<Resource, Refusal> {
         let effective = text(self.effective_at.as_ref()).unwrap_or_else(|| time(chrono::Utc::now()));
+        Ok(self.stated(patient, "final")?.with("effectiveDateTime", effective))
+    }
+
+    /// What the body states, and nothing besides.
+    fn stated(&self, patient: Uuid, status: &str) -> Result<Resource, Refusal> {
+        let category = self.category.as_ref().map(|code| json!([{"coding": [{"system": CATEGORY, "code": code}]}]));
         let status = self.status.as_deref().unwrap_or(status);
         resource(object([
             ("resourceType", Some(Value::from("Observation"))),
@@ -80,7 +85,7 @@ impl ObservationBody {
             ("code", Some(self.code.to_fhir())),
             ("subject", Some(reference("Patient", patient))),
             ("encounter", self.encounter.map(|id| reference("Encounter", id))),
-            ("effectiveDateTime", Some(effective)),
+            ("effectiveDateTime", text(self.effective_at.as_ref())),
             ("performer", self.performer.map(|id| json!([reference("Practitioner", id)]))),
             ("valueQuantity", self.value.as_ref().map(Quantity::to_fhir)),
             ("valueCodeableConcept", self.value_concept.as_ref().map(Concept::to_fhir)),
@@ -91,20 +96,19 @@ impl ObservationBody {
         ]))
     }
 
-    /// The observation that takes the place of the one that stands: same id, same patient.
+    /// The observation that takes the place of the one that stands: what the body says, over everything else that was
+    /// stated. The result is always the body's; what surrounds it, only where the body speaks of it.
     fn replacing(&self, standing: &Standing<Observation>) -> Result<Resource, Refusal> {
         let old = standing.state.resource().ok_or(Refusal::NotFound)?;
         let patient = patient_of(old).ok_or(Refusal::Internal("an observation without a patient"))?;
-        let mut new = self.to_resource(patient, "amended")?;
-        if self.effective_at.is_none()
-            && let Some(effective) = old.get("effectiveDateTime")
-        {
-            new = new.with("effectiveDateTime", effective.clone());
-        }
-        if let Some(id) = old.id() {
-            new.set_id(id);
-        }
-        Ok(new)
+        let new = self.stated(patient, "amended")?;
+        let owned = |name: &str| match name {
+            "status" | "code" | "interpretation" | "component" | "dataAbsentReason" => true,
+            "category" | "encounter" | "performer" | "note" => new.get(name).is_some(),
+            _ if name.starts_with("effective") => self.effective_at.is_some(),
+            _ => name.starts_with("value"),
+        };
+        Ok(overlay(old, &new, owned))
     }
 }
 
@@ -131,11 +135,14 @@ async fn record_observation(
     command: Command<ObservationBody>,
 ) -> Result<Accepted, Refusal> {
     let Command { call, body } = command;
-    let resource = body.to_resource(patient, "final")?;
+    let resource = body.to_resource(patient)?;
     app.create::<Observation>("record_observation", &call, Action::RecordObservation, patient, resource).await
 }
 
 /// Replace an observation by a corrected one.
+///
+/// Code, status and result become what the body says. Time, category, encounter, performer and note stay as they are
+/// where it is silent, and so does whatever it has no member for, such as a reference range.
 #[utoipa::path(post, path = "/v1/observations/{id}/amend", tag = "observations",
     params(("id" = Uuid, Path), CommandHeaders), request_body = ObservationBody,
     responses((status = 200, description = "Amended", body = AcceptedBody), Refusals))]

@@ -15,10 +15,14 @@ use uuid::Uuid;
 use crate::accepted::{Accepted, AcceptedBody};
 use crate::app::App;
 use crate::body::{
-    Address, Command, HumanName, Id, Identifier, Moment, Telecom, at_or_now, list, object, resource, text,
+    Address, Command, HumanName, Id, Identifier, Moment, Telecom, at_or_now, list, object, overlay, resource, text,
 };
+use crate::executor::Standing;
 use crate::openapi::{CommandHeaders, Refusals};
 use crate::refusal::Refusal;
+
+/// What a [`PatientBody`] says of a patient.
+const ELEMENTS: &[&str] = &["identifier", "name", "telecom", "gender", "birthDate", "address"];
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -97,6 +101,9 @@ async fn register_patient(State(app): State<App>, command: Command<PatientBody>)
 }
 
 /// Replace what is known about who a patient is.
+///
+/// Identifiers, names, gender, birth date, addresses and telecoms become what the body says; what it leaves out is gone.
+/// Everything else in the record stays: a death, links, contacts, languages, extensions.
 #[utoipa::path(put, path = "/v1/patients/{id}", tag = "patients", params(("id" = Uuid, Path), CommandHeaders),
     request_body = PatientBody, responses((status = 200, description = "Updated", body = AcceptedBody), Refusals))]
 async fn update_patient(
@@ -105,9 +112,12 @@ async fn update_patient(
     command: Command<PatientBody>,
 ) -> Result<Accepted, Refusal> {
     let Command { call, body } = command;
-    let mut resource = body.into_resource()?;
-    resource.set_id(id);
-    app.change::<Patient>("update_patient", &call, Action::UpdatePatient, id, Patient::amend(resource)).await
+    let body = body.into_resource()?;
+    let action = move |standing: &Standing<Patient>| {
+        let standing = standing.state.resource().ok_or(Refusal::NotFound)?;
+        Ok(Patient::amend(overlay(standing, &body, |name| ELEMENTS.contains(&name))))
+    };
+    app.change_by::<Patient>("update_patient", &call, Action::UpdatePatient, id, action).await
 }
 
 /// Record that a patient has died.
@@ -124,9 +134,7 @@ async fn record_death(State(app): State<App>, Id(id): Id, command: Command<Death
     request_body = LinkBody, responses((status = 200, description = "Linked", body = AcceptedBody), Refusals))]
 async fn link_patient(State(app): State<App>, Id(id): Id, command: Command<LinkBody>) -> Result<Accepted, Refusal> {
     let Command { call, body } = command;
-    let survivor = body.survivor;
-    let facts = app.executor.patient_facts(survivor).await?;
-    let survivor_exists = facts.exists && !facts.replaced;
-    let action = PatientCommand::LinkDuplicate { survivor, survivor_exists };
+    // Whether the survivor exists is told to the command once the caller is known to be allowed to ask.
+    let action = PatientCommand::LinkDuplicate { survivor: body.survivor, survivor_exists: false };
     app.change::<Patient>("link_patient", &call, Action::LinkPatient, id, action).await
 }

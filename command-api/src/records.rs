@@ -58,7 +58,7 @@ async fn file_record(
     let Command { call, body } = command;
     let mut resource = body.into_resource()?;
     filed_as::<ClinicalRecord>(&mut resource, None)?;
-    // A resource that names no patient, such as a Medication, is filed as this one's.
+    // A resource that names no patient is filed as this one's.
     if patient_of(&resource).is_some_and(|named| named != patient) {
         return Err(Refusal::Faults(vec![Fault::invalid(
             "",

@@ -55,6 +55,7 @@ mod tests {
             ("Patient", Some("Patient")),
             ("MedicationRequest", Some("MedicationOrder")),
             ("Practitioner", Some("DirectoryEntry")),
+            ("Medication", Some("DirectoryEntry")),
             ("Procedure", Some("ClinicalRecord")),
             ("Bundle", None),
             ("StructureDefinition", None),

@@ -63,6 +63,8 @@ pub trait Fact {
     fn resource(&self) -> &Resource;
     /// Rules that the recorded history breaks.
     fn notes(&self) -> &[Note];
+    /// Adds a rule that was found broken outside of the aggregate. Events that state no history have no place for it.
+    fn note(&mut self, note: Note);
 }
 
 /// An aggregate of the record. `decide` is the whole of its rules; [`Aggregate::handle`] only passes on to it.

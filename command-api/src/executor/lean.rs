@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use nexus_domain::Record;
 use nexus_domain::allergy::{ActiveAllergy, Allergy};
 use nexus_domain::appointment::{Appointment, AppointmentCommand};
 use nexus_domain::clinical_record::ClinicalRecord;
@@ -12,8 +11,10 @@ use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::encounter::Encounter;
 use nexus_domain::medication_order::{MedicationOrder, MedicationOrderCommand};
 use nexus_domain::observation::Observation;
-use nexus_domain::patient::Patient;
+use nexus_domain::patient::{Patient, PatientCommand};
+use nexus_domain::{PatientFacts, Record};
 use nexus_event_store::AggregateCache;
+use uuid::Uuid;
 
 use super::load::Standing;
 
@@ -35,6 +36,14 @@ pub trait Lean: Record {
 
     /// Tells the command which allergies are active.
     fn learn_allergies(_action: &mut Self::Action, _allergies: Vec<ActiveAllergy>) {}
+
+    /// The other patient's record that this command leans on.
+    fn survivor(_action: &Self::Action) -> Option<Uuid> {
+        None
+    }
+
+    /// Tells the command what is known of that record.
+    fn learn_survivor(_action: &mut Self::Action, _survivor: &PatientFacts) {}
 
     /// Tells a command about history that the time it wants is somebody else's.
     fn learn_slot_taken(_action: &mut Self::Action) {}
@@ -87,7 +96,6 @@ macro_rules! lean {
 }
 
 lean! {
-    Patient: patient, false;
     Encounter: encounter, true;
     Observation: observation, true;
     Condition: condition, true;
@@ -95,6 +103,27 @@ lean! {
     Consent: consent, true;
     ClinicalRecord: clinical_record, true;
     DirectoryEntry: directory_entry, false;
+}
+
+impl Lean for Patient {
+    const ABOUT_A_PATIENT: bool = false;
+
+    fn cache(caches: &Caches) -> &Cache<Self> {
+        &caches.patient
+    }
+
+    fn survivor(action: &PatientCommand) -> Option<Uuid> {
+        match action {
+            PatientCommand::LinkDuplicate { survivor, .. } => Some(*survivor),
+            _ => None,
+        }
+    }
+
+    fn learn_survivor(action: &mut PatientCommand, facts: &PatientFacts) {
+        if let PatientCommand::LinkDuplicate { survivor_exists, .. } = action {
+            *survivor_exists = facts.exists && !facts.replaced;
+        }
+    }
 }
 
 impl Lean for MedicationOrder {

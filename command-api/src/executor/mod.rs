@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nexus_auth::policy::Action;
-use nexus_domain::patient::Patient;
 use nexus_domain::types::ClaimChange;
-use nexus_domain::{Issued, Origin, PatientFacts};
+use nexus_domain::{Issued, Origin};
 use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim};
 use uuid::Uuid;
 
@@ -130,6 +129,7 @@ impl Executor {
             Err(refusal) => return Ok(Attempt::Settled(Err(refusal))),
         };
         view.look_at_allergies(&self.log, &mut action).await?;
+        view.look_at_survivor(self, &mut action).await?;
         let issued = Issued { now, origin: Origin::Decision, patient: view.facts.clone(), action };
         let events = match view.standing.state.decide(&issued) {
             Err(error) => return Ok(Attempt::Settled(Err(Refusal::rule(&error)))),
@@ -137,7 +137,7 @@ impl Executor {
             Ok(events) => events,
         };
         if let Some(event) = events.last() {
-            self.existence.check::<A>(event).await?;
+            self.existence.check(event, &view.standing, view.subject).await?;
         }
         self.append(call, task.id, view, events).await
     }
@@ -180,12 +180,6 @@ impl Executor {
             answer.published = Some(self.published(call, receipt).await?);
         }
         Ok(answer)
-    }
-
-    /// What is known of a patient now.
-    pub async fn patient_facts(&self, id: Uuid) -> Result<PatientFacts, Refusal> {
-        let (patient, _) = load::<Patient>(&self.log, &self.caches, id, Freshness::Fresh).await?;
-        Ok(patient.state.facts())
     }
 
     /// Whether the events got into Kafka in time.

@@ -21,6 +21,8 @@ pub struct View<A> {
     pub facts: PatientFacts,
     /// The patient's stream that the decision leans on: id and sequence.
     patient: Option<(Uuid, i64)>,
+    /// The stream of another patient that it leans on, too.
+    survivor: Option<(Uuid, i64)>,
     /// The position of the subject's partition up to which its allergies are known.
     allergies_until: Option<i64>,
     /// Something came from memory and may be stale.
@@ -34,7 +36,8 @@ impl<A: Lean> View<A> {
         let (standing, from_memory) = load::<A>(log, caches, task.id, freshness).await?;
         let subject = standing.subject.or(task.subject);
         let facts = PatientFacts::default();
-        let mut view = Self { standing, subject, facts, patient: None, allergies_until: None, from_memory };
+        let mut view =
+            Self { standing, subject, facts, patient: None, survivor: None, allergies_until: None, from_memory };
         if let Some(subject) = subject.filter(|_| A::ABOUT_A_PATIENT) {
             let (patient, from_memory) = load::<Patient>(log, caches, subject, freshness).await?;
             view.facts = patient.state.facts();
@@ -50,6 +53,17 @@ impl<A: Lean> View<A> {
             let (allergies, until) = allergies_of(log, subject).await?;
             A::learn_allergies(action, allergies);
             self.allergies_until = Some(until);
+        }
+        Ok(())
+    }
+
+    /// Tells the command what is known of the record that takes the place of this one, if it wants to know. Not from
+    /// memory: two records must not replace each other.
+    pub async fn look_at_survivor(&mut self, executor: &Executor, action: &mut A::Action) -> Result<(), Refusal> {
+        if let Some(id) = A::survivor(action) {
+            let (patient, _) = load::<Patient>(&executor.log, &executor.caches, id, Freshness::Fresh).await?;
+            A::learn_survivor(action, &patient.state.facts());
+            self.survivor = Some((id, patient.sequence));
         }
         Ok(())
     }
@@ -74,7 +88,7 @@ impl<A: Lean> View<A> {
     /// What must still be so when the events are stored.
     pub fn expectations(&self, id: Uuid) -> Vec<Expectation> {
         let mut expectations = vec![stream_at(A::TYPE, id, self.standing.sequence)];
-        if let Some((patient, sequence)) = self.patient {
+        for (patient, sequence) in self.patient.into_iter().chain(self.survivor) {
             expectations.push(stream_at(Patient::TYPE, patient, sequence));
         }
         if let (Some(position), Some(subject)) = (self.allergies_until, self.subject) {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use nexus_domain::fhir::is_directory_type;
+use nexus_domain::fhir::is_found_by_identifier;
 use nexus_domain::types::Claim;
 use nexus_event_store::{Error, EventLog};
 use uuid::Uuid;
@@ -53,7 +53,7 @@ impl Criterion {
     pub fn claim(&self) -> Option<Claim> {
         match self.resource_type.as_str() {
             "Patient" => Some(Claim::medical_record_number(&self.system, &self.value)),
-            directory if is_directory_type(directory) => {
+            directory if is_found_by_identifier(directory) => {
                 Some(Claim::directory_identifier(directory, &self.system, &self.value))
             }
             _ => None,

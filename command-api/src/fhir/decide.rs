@@ -1,6 +1,6 @@
 //! From resolved entries to events. Pure: everything that had to be looked up is in [`Known`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
@@ -11,10 +11,11 @@ use nexus_domain::condition::Condition;
 use nexus_domain::consent::Consent;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::encounter::Encounter;
+use nexus_domain::fhir::references;
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::observation::Observation;
 use nexus_domain::patient::Patient;
-use nexus_domain::types::{ClaimChange, ClaimKind, ErrorKind};
+use nexus_domain::types::{ClaimChange, ClaimKind, ErrorKind, Note};
 use nexus_domain::{Fact, Issued, Origin, PatientFacts};
 use uuid::Uuid;
 
@@ -22,8 +23,9 @@ use super::bundle::{Entry, Method};
 use super::group::{Group, Told};
 use super::in_resource;
 use super::known::Known;
-use super::resolve::{Resolved, faults, stream_of};
+use super::resolve::{Resolved, faults, named_by};
 use crate::executor::{Lean, Standing, new_event};
+use crate::existence::{Named, is_foreign};
 use crate::refusal::{Fault, Refusal};
 
 /// What a group of entries comes to.
@@ -44,7 +46,8 @@ pub fn decide(
     slots_taken: &HashSet<usize>,
     now: DateTime<Utc>,
 ) -> Result<Decision, Refusal> {
-    let mut decider = Decider { known, slots_taken, now, group: Group::default() };
+    let inside = owners_inside(&resolved);
+    let mut decider = Decider { known, inside, slots_taken, now, group: Group::default() };
     let (patients, others): (Vec<_>, Vec<_>) =
         resolved.into_iter().partition(|resolved| resolved.aggregate_type == Patient::TYPE);
     let (mut told, mut faults) = (Vec::new(), Vec::new());
@@ -62,6 +65,8 @@ pub fn decide(
 
 struct Decider<'a> {
     known: Known,
+    /// Whose the group's own resources are, if they are of several patients.
+    inside: HashMap<Named, Uuid>,
     /// Entries whose time is somebody else's.
     slots_taken: &'a HashSet<usize>,
     now: DateTime<Utc>,
@@ -133,11 +138,12 @@ impl Decider<'_> {
         resolved: Resolved,
     ) -> Result<(Told, Vec<A::Event>), Refusal> {
         self.check_references(&resolved)?;
-        let Resolved { entry, subject, .. } = resolved;
+        let Resolved { entry, subject, refers_to, .. } = resolved;
         let (index, id, created) = (entry.index, entry.id, standing.sequence == 0);
         let resource_type = entry.resource_type.clone();
         let subject = subject_of(&entry, subject, standing)?;
         check_condition(&entry, standing)?;
+        let refers_to_others = self.refers_to_others(&entry, &refers_to, subject);
         let criterion = entry.if_none_exist.clone();
         let mut issued = self.issue::<A>(entry, standing, subject);
         let mut events = decided(index, standing, &issued)?;
@@ -149,6 +155,10 @@ impl Decider<'_> {
             A::learn_slot_taken(&mut issued.action);
             events = decided(index, standing, &issued)?;
             changes = claims(standing, &events);
+        }
+        if refers_to_others {
+            let note = Note::of(&nexus_domain::Refusal::ForeignReference);
+            events.iter_mut().for_each(|event| event.note(note.clone()));
         }
         let wanted = criterion.and_then(|criterion| criterion.claim()).map(ClaimChange::Take);
         if created && wanted.is_some_and(|wanted| !changes.contains(&wanted)) {
@@ -178,14 +188,24 @@ impl Decider<'_> {
 
     /// Everything outside of the bundle that the resource refers to exists.
     fn check_references(&self, resolved: &Resolved) -> Result<(), Refusal> {
-        if resolved.refers_to.is_disjoint(&self.known.missing) {
+        let missing = |named: &Named| resolved.refers_to.contains(named) && !self.known.owners.contains_key(named);
+        if !resolved.refers_to.iter().any(missing) {
             return Ok(());
         }
-        let missing = |text: &str| stream_of(text).is_some_and(|stream| self.known.missing.contains(&stream));
+        let missing = |text: &str| named_by(text).is_some_and(|named| missing(&named));
         let resource = resolved.entry.resource.as_ref();
         Err(Refusal::Faults(
             resource.map(|resource| faults(resolved.entry.index, resource, missing)).unwrap_or_default(),
         ))
+    }
+
+    /// Whether the resource refers to something of another patient.
+    fn refers_to_others(&self, entry: &Entry, outside: &HashSet<Named>, subject: Uuid) -> bool {
+        let owner = |named: &Named| self.known.owners.get(named).or_else(|| self.inside.get(named));
+        let foreign = |named: &Named| owner(named).is_some_and(|owner| is_foreign(named, *owner, Some(subject)));
+        let inside = entry.resource.as_ref().filter(|_| !self.inside.is_empty()).map(references).unwrap_or_default();
+        outside.iter().any(foreign)
+            || inside.into_iter().filter_map(|(_, text)| named_by(text)).any(|named| foreign(&named))
     }
 
     fn issue<A: Lean>(&self, entry: Entry, standing: &Standing<A>, subject: Uuid) -> Issued<A::Action> {
@@ -223,6 +243,19 @@ impl Decider<'_> {
             self.group.expect_tail(subject, Allergy::TYPE, *until);
         }
     }
+}
+
+/// Whose the resources of a group are; nothing if they are all one patient's, as they nearly always are.
+fn owners_inside(resolved: &[Resolved]) -> HashMap<Named, Uuid> {
+    let of_patients = || resolved.iter().filter(|resolved| resolved.aggregate_type != DirectoryEntry::TYPE);
+    let mut subjects = of_patients().filter_map(|resolved| resolved.subject);
+    let first = subjects.next();
+    if subjects.all(|subject| Some(subject) == first) {
+        return HashMap::new();
+    }
+    let owned =
+        |resolved: &Resolved| Some(((resolved.entry.resource_type.clone(), resolved.entry.id), resolved.subject?));
+    of_patients().filter_map(owned).collect()
 }
 
 const TAKEN_HERE: &str = "Another entry of the bundle holds what must be unique.";

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::resolve::{Resolved, ResolvedResult};
 use crate::app::App;
 use crate::executor::{Standing, allergies_of};
-use crate::existence::StreamId;
+use crate::existence::{Named, StreamId};
 use crate::refusal::Refusal;
 
 /// The active allergies of a patient, and the position up to which this is so (nothing for a patient who is new).
@@ -25,8 +25,8 @@ pub struct Known {
     pub streams: HashMap<StreamId, Vec<StoredEvent>>,
     pub patients: HashMap<Uuid, Standing<Patient>>,
     pub allergies: HashMap<Uuid, Allergies>,
-    /// Streams that are referred to and do not exist.
-    pub missing: HashSet<StreamId>,
+    /// Whose the resources are that are referred to, as far as they exist.
+    pub owners: HashMap<Named, Uuid>,
 }
 
 impl Known {
@@ -45,8 +45,7 @@ impl Known {
         known.fold_patients()?;
         known.find_patients_of_streams(app).await?;
         known.look_at_allergies(app, &entries).await?;
-        let outside: Vec<StreamId> = entries.iter().flat_map(|resolved| resolved.refers_to.iter().cloned()).collect();
-        known.missing = app.executor.existence.missing(&outside).await?;
+        known.owners = app.executor.existence.owners(entries.iter().flat_map(|resolved| &resolved.refers_to)).await?;
         Ok(known)
     }
 
@@ -100,7 +99,8 @@ impl Known {
             share.patients.extend(self.patients.get(&patient).map(|standing| (patient, standing.clone())));
             share.allergies.extend(self.allergies.get(&patient).map(|allergies| (patient, allergies.clone())));
         }
-        share.missing = resolved.refers_to.intersection(&self.missing).cloned().collect();
+        let owned = |named: &Named| Some((named.clone(), *self.owners.get(named)?));
+        share.owners = resolved.refers_to.iter().filter_map(owned).collect();
         share
     }
 }

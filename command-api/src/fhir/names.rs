@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nexus_domain::aggregate_for;
 use nexus_domain::fhir::is_directory_type;
 use uuid::Uuid;
 
 use super::bundle::Entry;
 use super::conditional::Criterion;
-use crate::existence::StreamId;
+use crate::existence::Named;
 
 /// The names of a bundle's entries.
 #[derive(Default)]
@@ -17,7 +16,7 @@ pub struct Names {
     by_text: HashMap<String, (String, Uuid)>,
     /// Nothing for an identifier that several entries bear.
     by_identifier: HashMap<Criterion, Option<Uuid>>,
-    streams: HashSet<StreamId>,
+    resources: HashSet<Named>,
 }
 
 impl Names {
@@ -37,9 +36,7 @@ impl Names {
             self.by_text.insert(alias.clone(), target.clone());
         }
         self.by_text.insert(entry.name(), target);
-        if let Some(aggregate_type) = aggregate_for(&entry.resource_type) {
-            self.streams.insert((aggregate_type.to_owned(), id));
-        }
+        self.resources.insert((entry.resource_type.clone(), id));
         if entry.resource_type == "Patient" || is_directory_type(&entry.resource_type) {
             self.add_identifiers(entry, id);
         }
@@ -65,8 +62,8 @@ impl Names {
         self.by_identifier.get(criterion).copied().flatten()
     }
 
-    /// Whether an entry of the bundle is this stream.
-    pub fn contains(&self, stream: &StreamId) -> bool {
-        self.streams.contains(stream)
+    /// Whether an entry of the bundle is this resource.
+    pub fn contains(&self, named: &Named) -> bool {
+        self.resources.contains(named)
     }
 }

@@ -10,7 +10,7 @@ use super::bundle::{Entry, EntryResult, Kind, Method};
 use super::conditional::Criterion;
 use super::names::Names;
 use super::{each_reference, in_resource};
-use crate::existence::StreamId;
+use crate::existence::Named;
 use crate::refusal::Fault;
 
 /// An entry that is ready to be decided about.
@@ -20,8 +20,8 @@ pub struct Resolved {
     pub aggregate_type: &'static str,
     /// Nothing for a deletion: the stream knows.
     pub subject: Option<Uuid>,
-    /// Streams outside of what is stored with it that the resource refers to.
-    pub refers_to: HashSet<StreamId>,
+    /// Resources outside of what is stored with it that it refers to.
+    pub refers_to: HashSet<Named>,
     /// A conditional create whose condition somebody meets.
     pub existing: Option<Uuid>,
 }
@@ -99,27 +99,27 @@ fn resolve_entry(
 enum Target {
     /// Nothing to be done about it.
     Leave,
-    /// A stream outside of what is stored together; it has to exist.
-    Outside(StreamId),
+    /// A resource outside of what is stored together; it has to exist.
+    Outside(Named),
     /// Written as type and id; outside or not.
-    Rewrite(String, Option<StreamId>),
+    Rewrite(String, Option<Named>),
     Nowhere,
 }
 
-/// Rewrites the references of a resource; answers the streams that have to exist.
+/// Rewrites the references of a resource; answers the resources that have to exist.
 fn rewrite(
     kind: Kind,
     index: usize,
     resource: &mut Resource,
     names: &Names,
     bearers: &HashMap<Criterion, Uuid>,
-) -> Result<HashSet<StreamId>, Vec<Fault>> {
+) -> Result<HashSet<Named>, Vec<Fault>> {
     let mut refers_to = HashSet::new();
     let mut nowhere = HashSet::new();
     rewrite_references(resource, &mut |text| match target(kind, text, names, bearers) {
         Target::Leave => None,
-        Target::Outside(stream) => {
-            refers_to.insert(stream);
+        Target::Outside(named) => {
+            refers_to.insert(named);
             None
         }
         Target::Rewrite(new, outside) => {
@@ -140,14 +140,10 @@ fn target(kind: Kind, text: &str, names: &Names, bearers: &HashMap<Criterion, Uu
     }
     match Reference::parse(text) {
         Reference::Resource { resource_type, id } => match aggregate_for(&resource_type) {
-            Some(aggregate_type) => {
-                let stream = (aggregate_type.to_owned(), id);
+            Some(_) => {
+                let named = (resource_type, id);
                 // Another way of writing it, such as with a version.
-                if kind == Kind::Transaction && names.contains(&stream) {
-                    Target::Leave
-                } else {
-                    Target::Outside(stream)
-                }
+                if kind == Kind::Transaction && names.contains(&named) { Target::Leave } else { Target::Outside(named) }
             }
             None => Target::Nowhere,
         },
@@ -168,11 +164,10 @@ fn target(kind: Kind, text: &str, names: &Names, bearers: &HashMap<Criterion, Uu
 /// Another entry of the bundle. What is stored together exists together; entries of a batch are on their own.
 fn inside(kind: Kind, text: &str, resource_type: &str, id: Uuid) -> Target {
     let new = format!("{resource_type}/{id}");
-    let outside = (kind == Kind::Batch).then(|| aggregate_for(resource_type)).flatten();
-    let outside = outside.map(|aggregate_type| (aggregate_type.to_owned(), id));
+    let outside = (kind == Kind::Batch).then(|| (resource_type.to_owned(), id));
     match (new == text, outside) {
         (true, None) => Target::Leave,
-        (true, Some(stream)) => Target::Outside(stream),
+        (true, Some(named)) => Target::Outside(named),
         (false, outside) => Target::Rewrite(new, outside),
     }
 }
@@ -184,12 +179,10 @@ pub fn faults(index: usize, resource: &Resource, broken: impl Fn(&str) -> bool) 
     broken.map(|(pointer, _)| Fault::unresolved(pointer).under(&place)).collect()
 }
 
-/// The stream that a reference of a resolved resource points at.
-pub fn stream_of(text: &str) -> Option<StreamId> {
+/// The resource that a reference of a resolved resource names.
+pub fn named_by(text: &str) -> Option<Named> {
     match Reference::parse(text) {
-        Reference::Resource { resource_type, id } => {
-            aggregate_for(&resource_type).map(|aggregate_type| (aggregate_type.to_owned(), id))
-        }
+        Reference::Resource { resource_type, id } => Some((resource_type, id)),
         _ => None,
     }
 }

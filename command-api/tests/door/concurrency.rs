@@ -109,3 +109,21 @@ async fn if_match_decides_on_one_version_only() {
     put("*").await.expect(200);
     put("7").await.problem(400, "invalid-parameter");
 }
+
+/// Two records must not replace each other: nobody would find a way out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_records_that_would_replace_each_other_one_stays() {
+    let world = World::start().await;
+    let registrar = world.caller(Role::Registrar);
+    for _ in 0..20 {
+        let (one, two) = (world.patient().await, world.patient().await);
+        let link = |from: uuid::Uuid, to: uuid::Uuid| {
+            let registrar = registrar.clone();
+            async move { registrar.post(&format!("/v1/patients/{from}/link"), &json!({"survivor": to})).await }
+        };
+        let (there, back) = tokio::join!(link(one, two), link(two, one));
+        let mut statuses = [there.status.as_u16(), back.status.as_u16()];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 404]);
+    }
+}

@@ -63,7 +63,7 @@ async fn a_patient_is_created_unless_the_record_number_is_known() {
         create_unless(fhir_patient(second, &mrn), &condition),
         create(fhir_observation(Uuid::new_v4(), &format!("urn:uuid:{second}"))),
         create(fhir_observation(Uuid::new_v4(), &format!("Patient?identifier=urn:hospital|{mrn}"))),
-        create(json!({"resourceType": "Medication", "id": Uuid::new_v4(), "code": {"text": "Aspirin"}})),
+        create(json!({"resourceType": "Task", "id": Uuid::new_v4(), "status": "draft", "intent": "order"})),
     ];
     let answer = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
     assert_eq!(statuses(&answer), ["200 OK", "201 Created", "201 Created", "201 Created"]);
@@ -100,7 +100,108 @@ async fn contained_and_literal_references_are_looked_at() {
     }
     let nobody = create(fhir_observation(Uuid::new_v4(), &format!("Patient/{}", Uuid::new_v4())));
     post_bundle(&service, &bundle("transaction", &[nobody])).await.problem(422, "unresolved-reference");
-    let homeless = [create(json!({"resourceType": "Medication", "id": Uuid::new_v4(), "code": {"text": "Aspirin"}}))];
+    let homeless =
+        [create(json!({"resourceType": "Task", "id": Uuid::new_v4(), "status": "draft", "intent": "order"}))];
     let refused = post_bundle(&service, &bundle("transaction", &homeless)).await;
     assert_eq!(errors(&refused.problem(422, "invalid-value"))[0].1, "no-patient");
+}
+
+/// What is about no patient is nobody's, whoever sends it: several may bring a copy, and orders of all of them name it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_medication_is_no_patients() {
+    let world = World::start().await;
+    let service = world.service();
+    let medication = json!({
+        "resourceType": "Medication", "id": Uuid::new_v4(), "code": {"text": "Aspirin"},
+        "identifier": [{"system": "urn:pharmacy", "value": "aspirin"}]
+    });
+    let alone = post_bundle(&service, &bundle("batch", &[create(medication.clone())])).await.expect(200);
+    assert_eq!(statuses(&alone), ["201 Created"]);
+    let mut copy = medication.clone();
+    copy["id"] = json!(Uuid::new_v4());
+    for (mine, status) in [(&medication, "200 OK"), (&copy, "201 Created"), (&copy, "200 OK")] {
+        let patient = Uuid::new_v4();
+        let id = mine["id"].as_str().unwrap_or_default();
+        let order = json!({
+            "resourceType": "MedicationRequest", "id": Uuid::new_v4(), "status": "active", "intent": "order",
+            "subject": {"reference": format!("urn:uuid:{patient}")},
+            "medicationReference": {"reference": format!("urn:uuid:{id}")}
+        });
+        let entries = [create(fhir_patient(patient, &fresh("mrn"))), create(mine.clone()), create(order)];
+        let answer = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
+        assert_eq!(statuses(&answer), ["201 Created", status, "201 Created"]);
+        assert_eq!(answer.json()["entry"][2]["response"]["outcome"], Value::Null, "it is not another patient's");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_to_another_type_leads_nowhere() {
+    let world = World::start().await;
+    let service = world.service();
+    let subject = format!("Patient/{}", world.patient().await);
+    let (here, there) = (Uuid::new_v4(), Uuid::new_v4());
+    let ward = |id| create(json!({"resourceType": "Location", "id": id, "status": "active", "name": "Ward"}));
+    post_bundle(&service, &bundle("transaction", &[ward(there)])).await.expect(200);
+    for id in [here, there] {
+        let by_a_ward = create(performed_by(&subject, &format!("Practitioner/{id}")));
+        let refused = post_bundle(&service, &bundle("transaction", &[ward(here), by_a_ward])).await;
+        let problem = refused.problem(422, "unresolved-reference");
+        assert_eq!(errors(&problem)[0].0, "/entry/1/resource/performer/0/reference");
+    }
+    let procedure = json!({
+        "resourceType": "Procedure", "id": here, "status": "completed", "subject": {"reference": subject}
+    });
+    post_bundle(&service, &bundle("transaction", &[create(procedure)])).await.expect(200);
+    for (resource_type, good) in [("Procedure", true), ("Immunization", false)] {
+        let mut part = fhir_observation(Uuid::new_v4(), &subject);
+        part["partOf"] = json!([{"reference": format!("{resource_type}/{here}")}]);
+        let answer = post_bundle(&service, &bundle("transaction", &[create(part)])).await;
+        if good {
+            answer.expect(200);
+        } else {
+            answer.problem(422, "unresolved-reference");
+        }
+    }
+}
+
+/// A hospital's export may be wrong about it; it is noted, and what is done with the record later is not held up by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_that_refers_to_another_patients_resource_is_noted() {
+    let world = World::start().await;
+    let service = world.service();
+    let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+    let encounter = |id: Uuid, patient: Uuid| {
+        create(json!({
+            "resourceType": "Encounter", "id": id, "status": "finished",
+            "subject": {"reference": format!("Patient/{patient}")},
+            "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}
+        }))
+    };
+    let during = |id: Uuid, encounter: Uuid| {
+        let mut observation = fhir_observation(id, &format!("Patient/{one}"));
+        observation["encounter"] = json!({"reference": format!("Encounter/{encounter}")});
+        create(observation)
+    };
+    let (own, foreign) = (Uuid::new_v4(), Uuid::new_v4());
+    let entries = [
+        create(fhir_patient(one, &fresh("mrn"))),
+        create(fhir_patient(two, &fresh("mrn"))),
+        encounter(own, one),
+        encounter(foreign, two),
+        during(Uuid::new_v4(), own),
+        during(Uuid::new_v4(), foreign),
+    ];
+    let note = |answer: &nexus_testkit::Answer, index: usize| {
+        answer.json()["entry"][index]["response"]["outcome"]["issue"][0]["details"]["coding"][0]["code"].clone()
+    };
+    let inside = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
+    assert_eq!((note(&inside, 4), note(&inside, 5)), (Value::Null, json!("foreign-reference")));
+    let odd = Uuid::new_v4();
+    for kind in ["transaction", "batch"] {
+        let (right, wrong) =
+            (during(Uuid::new_v4(), own), during(if kind == "batch" { odd } else { Uuid::new_v4() }, foreign));
+        let outside = post_bundle(&service, &bundle(kind, &[right, wrong])).await.expect(200);
+        assert_eq!((note(&outside, 0), note(&outside, 1)), (Value::Null, json!("foreign-reference")), "{kind}");
+    }
+    service.post(&format!("/v1/observations/{odd}/entered-in-error"), &json!({})).await.expect(200);
 }

@@ -4,7 +4,7 @@ use nexus_testkit::Role;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::world::{World, appointment, heart_rate, id_of, penicillin, penicillin_allergy};
+use crate::world::{World, appointment, errors, heart_rate, id_of, penicillin, penicillin_allergy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_active_allergy_forbids_a_prescription_unless_overridden() {
@@ -58,6 +58,50 @@ async fn what_a_command_is_about_has_to_exist() {
     let answer = physician.post(&format!("/v1/patients/{patient}/observations"), &body).await;
     let problem = answer.problem(422, "unresolved-reference");
     assert_eq!(problem["errors"][0]["pointer"], "/encounter/reference");
+}
+
+/// A reference names a type, and what is a patient's is only named by what is the same patient's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_refers_to_the_right_type_and_the_right_patient() {
+    let world = World::start().await;
+    let physician = world.caller(Role::Physician);
+    let (patient, other) = (world.patient().await, world.patient().await);
+    let ward = json!({"resourceType": "Location", "status": "active", "name": "Ward"});
+    let ward = id_of(&world.service().post("/v1/directory", &ward).await.expect(201));
+    let booking = appointment(ward, "2027-01-04T09:00:00Z", "2027-01-04T09:30:00Z");
+    let refused = physician.post(&format!("/v1/patients/{patient}/appointments"), &booking).await;
+    let problem = refused.problem(422, "unresolved-reference");
+    assert_eq!(problem["errors"][0]["pointer"], "/participant/1/actor/reference");
+
+    let started = json!({"class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}});
+    let encounter = id_of(&physician.post(&format!("/v1/patients/{other}/encounters"), &started).await.expect(201));
+    let mut body = heart_rate("70");
+    body["encounter"] = json!(encounter);
+    let refused = physician.post(&format!("/v1/patients/{patient}/observations"), &body).await;
+    let problem = refused.problem(422, "invalid-value");
+    assert_eq!(errors(&problem), [("/encounter/reference".to_owned(), "foreign-reference".to_owned())]);
+    physician.post(&format!("/v1/patients/{other}/observations"), &body).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_allergy_that_can_not_be_compared_needs_a_reason() {
+    let world = World::start().await;
+    let physician = world.caller(Role::Physician);
+    let at = |patient: Uuid, rest: &str| format!("/v1/patients/{patient}/{rest}");
+    let patient = world.patient().await;
+    let allergy = json!({"code": {"system": "http://snomed.info/sct", "code": "91936005"}});
+    physician.post(&at(patient, "allergies"), &allergy).await.expect(201);
+    let refused = physician.post(&at(patient, "medication-orders"), &penicillin()).await;
+    assert_eq!(refused.problem(409, "rule-violated")["rule"], "medication-not-checkable");
+    let mut overridden = penicillin();
+    overridden["overrideReason"] = json!("Checked by hand.");
+    physician.post(&at(patient, "medication-orders"), &overridden).await.expect(201);
+
+    let patient = world.patient().await;
+    physician.post(&at(patient, "allergies"), &json!({"code": {"text": "ASA"}})).await.expect(201);
+    let order = json!({"medication": {"text": "ASA 81 MG Oral Tablet"}});
+    let refused = physician.post(&at(patient, "medication-orders"), &order).await;
+    assert_eq!(refused.problem(409, "rule-violated")["rule"], "active-allergy");
 }
 
 /// Another instance decides on what this one wrote, though it had the old state in memory.

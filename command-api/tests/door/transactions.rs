@@ -13,11 +13,11 @@ use crate::world::{
 async fn a_transaction_is_stored_once_and_answered_entry_by_entry() {
     let world = World::start().await;
     let service = world.service();
-    let (patient, observation, medication) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let (patient, observation, task) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let entries = [
         create(fhir_observation(observation, &format!("urn:uuid:{patient}"))),
         // It names no patient: in a transaction about one, it is theirs.
-        create(json!({"resourceType": "Medication", "id": medication, "code": {"text": "Aspirin"}})),
+        create(json!({"resourceType": "Task", "id": task, "status": "draft", "intent": "order"})),
         create(fhir_patient(patient, &fresh("mrn"))),
     ];
     let sent = bundle("transaction", &entries);

@@ -19,8 +19,10 @@ const NO_KNOWN_ALLERGY: &[&str] = &[
     "428197003", // … to insects
 ];
 
-/// Words shorter than this say too little to recognise a substance by.
-const WORD_LETTERS_MIN: usize = 4;
+/// A single letter says too little to recognise a substance by; an abbreviation such as `ASA` names one.
+const WORD_LETTERS_MIN: usize = 2;
+/// A word is taken for a plural only if this much of it remains.
+const STEM_LETTERS_MIN: usize = 4;
 
 /// Words that stand in the names of many allergies or many medications, so that they tell nothing apart.
 const STOP_WORDS: &[&str] = &[
@@ -102,6 +104,14 @@ const STOP_WORDS: &[&str] = &[
     "with",
 ];
 
+/// The same among words of two or three letters: units, forms of dosage, and what holds a sentence together.
+const SHORT_STOP_WORDS: &[&str] = &[
+    "act", "all", "and", "any", "are", "bar", "by", "can", "cap", "cr", "day", "dr", "due", "ear", "er", "eye", "for",
+    "gel", "gm", "had", "has", "hcl", "her", "his", "hr", "hrs", "im", "in", "inj", "ir", "is", "it", "iu", "iv", "kg",
+    "kit", "la", "mcg", "meq", "mg", "ml", "mm", "mol", "na", "ng", "nk", "no", "nos", "not", "of", "oil", "on", "or",
+    "oz", "pad", "per", "pt", "sol", "sr", "tab", "the", "to", "top", "ug", "usp", "was", "xl", "xr",
+];
+
 /// An allergy that holds now. `Debug` shows the id only, since the rest is patient data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ActiveAllergy {
@@ -143,20 +153,22 @@ fn words_of<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
     words
 }
 
-/// The words of a text that may name a substance: whole words of four letters or more, in lower case and singular, so
-/// that `Penicillins` and `penicillin` are one. Stop words are singular in the same rough way.
+/// The words of a text that may name a substance: whole words of two letters or more, in lower case and singular, so
+/// that `Penicillins` and `penicillin` are one. Stop words are singular in the same rough way. Short words are left as
+/// they are, and digits in front of a word are no part of it.
 pub(crate) fn significant_words(text: &str) -> Vec<String> {
-    let words = text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+    let words = text.split(|c: char| !c.is_alphanumeric());
+    let words = words.map(|word| word.trim_start_matches(|c: char| c.is_ascii_digit()).to_lowercase());
     words
         .filter(|word| word.chars().filter(|c| c.is_alphabetic()).count() >= WORD_LETTERS_MIN)
         .map(|word| singular(&word).to_owned())
-        .filter(|word| !STOP_WORDS.contains(&word.as_str()))
+        .filter(|word| !STOP_WORDS.contains(&word.as_str()) && !SHORT_STOP_WORDS.contains(&word.as_str()))
         .collect()
 }
 
 fn singular(word: &str) -> &str {
     match word.strip_suffix('s') {
-        Some(stem) if stem.chars().count() >= WORD_LETTERS_MIN && !stem.ends_with('s') => stem,
+        Some(stem) if stem.chars().count() >= STEM_LETTERS_MIN && !stem.ends_with('s') => stem,
         _ => word,
     }
 }
@@ -171,11 +183,15 @@ mod tests {
         assert_eq!(significant_words("PENICILLIN V Potassium 250 MG Oral Tablets"), ["penicillin"]);
         assert_eq!(significant_words("24 HR Metformin hydrochloride 500mg"), ["metformin"]);
         assert!(significant_words("No known drug allergies (situation)").is_empty());
+        assert_eq!(significant_words("Allergy to ASA"), ["asa"]);
+        assert_eq!(significant_words("ASA 81 MG Oral Tablet"), ["asa"]);
+        assert_eq!(significant_words("5-FU, 5FU"), ["fu", "fu"]);
+        assert!(significant_words("10 mg per day, IV or by mouth 2 hrs").contains(&"mouth".to_owned()));
         assert!(significant_words("").is_empty());
     }
 
     #[test]
     fn stop_words_are_as_words_come_out() {
-        assert!(STOP_WORDS.iter().all(|word| singular(word) == *word));
+        assert!(STOP_WORDS.iter().chain(SHORT_STOP_WORDS).all(|word| singular(word) == *word));
     }
 }

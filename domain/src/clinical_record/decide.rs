@@ -2,7 +2,7 @@
 
 use super::retraction::{retracted, status_element};
 use super::{ClinicalRecord, ClinicalRecordCommand, ClinicalRecordEvent, Error};
-use crate::common::{Refusal, about_patient, repeated, same_subject};
+use crate::common::{Refusal, about_patient, check_tags, repeated, same_subject};
 use crate::fhir::{Resource, check_form};
 use crate::filing::aggregate_for;
 use crate::record::Issued;
@@ -81,8 +81,5 @@ fn check_retractable(resource: &Resource) -> Result<(), FormError> {
         Some((element, value)) if !value.is_string() => return Err(FormError::wrong_type(format!("/{element}"))),
         _ => {}
     }
-    match resource.at("/meta/tag") {
-        Some(tags) if !tags.is_array() => Err(FormError::wrong_type("/meta/tag")),
-        _ => Ok(()),
-    }
+    check_tags(resource)
 }

@@ -43,4 +43,10 @@ impl Fact for ClinicalRecordEvent {
             _ => &[],
         }
     }
+
+    fn note(&mut self, note: Note) {
+        if let Self::Filed { notes, .. } | Self::Amended { notes, .. } = self {
+            notes.push(note);
+        }
+    }
 }

@@ -5,8 +5,9 @@
 //! (<https://terminology.hl7.org/CodeSystem-v3-ActReason.html>). Those among them that have a boolean `active` also say
 //! `false` there, for readers that mind no tags; alone it would not tell a retraction from mere disuse.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::common::{has_tag, with_tag};
 use crate::fhir::Resource;
 
 const ERROR: &str = "entered-in-error";
@@ -49,7 +50,6 @@ const WITH_STATUS: &[&str] = &[
     "Invoice",
     "List",
     "Media",
-    "Medication",
     "MedicationAdministration",
     "MedicationDispense",
     "MedicationStatement",
@@ -69,7 +69,7 @@ const WITH_STATUS: &[&str] = &[
 ];
 
 /// Types that have no such status, but a boolean `active`.
-const WITH_ACTIVE: &[&str] = &["BodyStructure", "Group", "Linkage", "Person", "RelatedPerson"];
+const WITH_ACTIVE: &[&str] = &["BodyStructure", "Linkage", "Person", "RelatedPerson"];
 
 /// The element that can say `entered-in-error`, if the type has one.
 pub(super) fn status_element(resource_type: &str) -> Option<&'static str> {
@@ -93,23 +93,10 @@ pub(super) fn retracted(resource: &Resource) -> Resource {
 pub(super) fn is_retracted(resource: &Resource) -> bool {
     match status_element(resource.resource_type()) {
         Some(element) => resource.text(element) == Some(ERROR),
-        None => tags(resource).iter().any(says_error),
+        None => has_tag(resource, TAG_SYSTEM, TAG_CODE),
     }
 }
 
 fn tagged(resource: &Resource) -> Resource {
-    let mut meta = resource.get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut all = tags(resource).to_vec();
-    all.push(json!({"system": TAG_SYSTEM, "code": TAG_CODE}));
-    meta.insert("tag".to_owned(), Value::Array(all));
-    resource.clone().with("meta", Value::Object(meta))
-}
-
-fn tags(resource: &Resource) -> &[Value] {
-    resource.at("/meta/tag").and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn says_error(tag: &Value) -> bool {
-    let says = |name: &str, text: &str| tag.get(name).and_then(Value::as_str) == Some(text);
-    says("system", TAG_SYSTEM) && says("code", TAG_CODE)
+    with_tag(resource, TAG_SYSTEM, TAG_CODE)
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
-use crate::fhir::{FhirDateTime, Resource, check_elements, check_form, codings};
+use crate::fhir::{FhirDateTime, Resource, check_elements, check_form, check_text, codings};
 use crate::types::FormError;
 
 /// The type, its elements, and what FHIR demands of any resource.
@@ -57,12 +57,7 @@ pub(crate) fn check_concept(concept: Option<&Value>, pointer: &str) -> Result<()
 
 /// A reason may be left out, but not left empty.
 pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), FormError> {
-    match reason {
-        Some(text) if text.trim().is_empty() => {
-            Err(FormError::new("empty-element", "/reason", "An element must not be empty."))
-        }
-        _ => Ok(()),
-    }
+    reason.map_or(Ok(()), |text| check_text("reason", text, "/reason"))
 }
 
 /// A moment that can't lie in the future.

@@ -5,6 +5,7 @@
 
 mod check;
 mod refusal;
+mod tag;
 mod upcast;
 
 #[cfg(test)]
@@ -17,4 +18,5 @@ pub(crate) use check::{
     check_value_set, json_time, parsed_time,
 };
 pub(crate) use refusal::{about_patient, alive, repeated, same_subject};
+pub(crate) use tag::{check_tags, has_tag, with_tag};
 pub(crate) use upcast::without_notes_before;

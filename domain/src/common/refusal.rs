@@ -21,13 +21,15 @@ pub enum Refusal {
     SubjectChanged,
     #[error("The record was entered in error.")]
     EnteredInError,
+    #[error("The reference leads to a resource of another patient.")]
+    ForeignReference,
 }
 
 impl RuleError for Refusal {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownPatient => ErrorKind::NotFound,
-            Self::SubjectChanged => ErrorKind::Invalid,
+            Self::SubjectChanged | Self::ForeignReference => ErrorKind::Invalid,
             Self::PatientReplaced | Self::PatientDeceased | Self::AlreadyRecorded | Self::EnteredInError => {
                 ErrorKind::Conflict
             }
@@ -42,6 +44,7 @@ impl RuleError for Refusal {
             Self::AlreadyRecorded => "already-recorded",
             Self::SubjectChanged => "subject-changed",
             Self::EnteredInError => "entered-in-error",
+            Self::ForeignReference => "foreign-reference",
         }
     }
 

@@ -22,6 +22,7 @@ pub struct Condition {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Status {
+    /// Not over for good: one that is in remission or inactive may still be resolved.
     #[default]
     Open,
     Resolved,
@@ -91,7 +92,7 @@ pub(super) fn status_of(resource: &Resource) -> Status {
     match (code("verificationStatus", VERIFICATION).as_deref(), code("clinicalStatus", CLINICAL).as_deref()) {
         (Some("entered-in-error"), _) => Status::EnteredInError,
         (Some("refuted"), _) => Status::Refuted,
-        (_, Some("resolved" | "inactive" | "remission")) => Status::Resolved,
+        (_, Some("resolved")) => Status::Resolved,
         _ => Status::Open,
     }
 }

@@ -84,6 +84,11 @@ fn resolve() {
     check(&after(resolve(may)), &decided(resolve(may)), Ok(&[]));
     check(&[recorded()], &decided(resolve("2027-05-01T00:00:00Z")), Err("in-the-future"));
     check(&[recorded()], &decided(resolve("2019-05-01T00:00:00Z")), Err("abatement-before-onset"));
+    for status in ["remission", "inactive"] {
+        let resource = resource().with("clinicalStatus", json!({"coding": [{"system": CLINICAL, "code": status}]}));
+        let past = ConditionEvent::Recorded { resource, notes: Vec::new() };
+        check(&[past], &decided(resolve(may)), Ok(&["Condition.Resolved"]));
+    }
     let state = given::<Condition>(&after(resolve(may)));
     assert_eq!(state.resource().unwrap().text("abatementDateTime"), Some(may));
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::state::Status;
 use super::{Consent, ConsentCommand, ConsentEvent, Error};
 use crate::common::{
-    Refusal, about_patient, check_concept, check_not_after, check_period, check_shape, check_status, repeated,
-    same_subject,
+    Refusal, about_patient, check_concept, check_not_after, check_period, check_reason, check_shape, check_status,
+    repeated, same_subject,
 };
 use crate::fhir::Resource;
 use crate::record::Issued;
@@ -75,6 +75,7 @@ fn may_become(from: Status, to: Status) -> Result<(), Error> {
 }
 
 fn withdraw(state: &Consent, reason: Option<&str>) -> Result<Vec<ConsentEvent>, Error> {
+    check_reason(reason)?;
     let standing = standing(state)?;
     match state.status {
         Status::Active => {}

@@ -45,4 +45,10 @@ impl Fact for ConsentEvent {
             _ => &[],
         }
     }
+
+    fn note(&mut self, note: Note) {
+        if let Self::Granted { notes, .. } | Self::Amended { notes, .. } = self {
+            notes.push(note);
+        }
+    }
 }

@@ -104,6 +104,8 @@ fn withdraw_what_holds() {
     assert_eq!(given::<Consent>(&withdrawn).resource().unwrap().text("status"), Some("inactive"));
     check(&withdrawn, &withdraw(), Ok(&[]));
     check(&withdrawn, &decided(ConsentCommand::Withdraw { reason: None }), Ok(&[]));
+    let nul = ConsentCommand::Withdraw { reason: Some("\0".to_owned()) };
+    check(&withdrawn, &decided(nul), Err("control-character"));
     check(&withdrawn, &amend(resource().with("dateTime", json!("2026"))), Err("consent-withdrawn"));
     check(&withdrawn, &amend(with_status("inactive").without("provision")), Ok(&["Consent.Amended"]));
     let back = history(ConsentCommand::Amend { resource: resource() });

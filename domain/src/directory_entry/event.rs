@@ -43,4 +43,10 @@ impl Fact for DirectoryEntryEvent {
             _ => &[],
         }
     }
+
+    fn note(&mut self, note: Note) {
+        if let Self::Registered { notes, .. } | Self::Updated { notes, .. } = self {
+            notes.push(note);
+        }
+    }
 }

@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::fhir::{Resource, check_form, is_directory_type};
+use crate::common::{check_tags, has_tag, with_tag};
+use crate::fhir::{Reference, Resource, check_form, is_directory_type, references};
 use crate::types::FormError;
+
+const TAG_SYSTEM: &str = "http://hl7.org/fhir/publication-status";
+const TAG_CODE: &str = "retired";
 
 /// How a type names its entries.
 #[derive(PartialEq)]
@@ -25,37 +29,87 @@ pub(super) fn check(resource: &Resource) -> Result<(), FormError> {
     if naming(resource.resource_type()) == Naming::NameOrIdentifier && !named {
         return Err(FormError::missing("/name"));
     }
-    let (element, _) = retirement(resource.resource_type());
+    check_impersonal(resource)?;
+    check_retirable(resource)
+}
+
+/// The directory is open to many who may not know who is a patient here.
+fn check_impersonal(resource: &Resource) -> Result<(), FormError> {
+    let personal = |pointer| Err(FormError::new("patient-in-directory", pointer, "The directory names no patients."));
+    let of_a_person = |name: &str| matches!(name, "Patient" | "RelatedPerson" | "Person");
+    let contained = |item: &Value| item.get("resourceType").and_then(Value::as_str).is_some_and(of_a_person);
+    if let Some(index) = resource.items("contained").iter().position(contained) {
+        return personal(format!("/contained/{index}"));
+    }
+    let named = |text| match Reference::parse(text) {
+        Reference::Resource { resource_type, .. } | Reference::Conditional { resource_type, .. } => {
+            of_a_person(&resource_type)
+        }
+        _ => false,
+    };
+    match references(resource).into_iter().find(|(_, text)| named(text)) {
+        Some((pointer, _)) => personal(pointer),
+        None => Ok(()),
+    }
+}
+
+/// What a retirement would change has the type that it should have.
+fn check_retirable(resource: &Resource) -> Result<(), FormError> {
+    let Some((element, value)) = retirement(resource.resource_type()) else { return check_tags(resource) };
     match resource.get(element) {
-        Some(value) if element == "active" && !value.is_boolean() => Err(FormError::wrong_type("/active")),
-        Some(value) if element == "status" && !value.is_string() => Err(FormError::wrong_type("/status")),
+        Some(standing) if standing.is_boolean() != value.is_boolean() || standing.is_string() != value.is_string() => {
+            Err(FormError::wrong_type(format!("/{element}")))
+        }
         _ => Ok(()),
     }
 }
 
 /// The entry as it reads once it is no longer in use.
 pub(super) fn retired(resource: &Resource) -> Resource {
-    let (element, value) = retirement(resource.resource_type());
-    resource.clone().with(element, value)
+    match retirement(resource.resource_type()) {
+        Some((element, value)) => resource.clone().with(element, value),
+        None => with_tag(resource, TAG_SYSTEM, TAG_CODE),
+    }
 }
 
 /// Whether the entry says that it is no longer in use.
 pub(super) fn is_retired(resource: &Resource) -> bool {
-    let (element, value) = retirement(resource.resource_type());
-    resource.get(element) == Some(&value)
+    match retirement(resource.resource_type()) {
+        Some((element, value)) => resource.get(element) == Some(&value),
+        None => has_tag(resource, TAG_SYSTEM, TAG_CODE),
+    }
 }
 
-/// The element and the value with which FHIR R4 says that an entry of this type is no longer in use.
-fn retirement(resource_type: &str) -> (&'static str, Value) {
-    match resource_type {
-        "Location" | "MedicationKnowledge" | "Substance" => ("status", json!("inactive")),
+/// The element and the value with which FHIR R4 says that an entry of this type is no longer in use; nothing for types
+/// that have no such element and are tagged instead.
+fn retirement(resource_type: &str) -> Option<(&'static str, Value)> {
+    Some(match resource_type {
+        "Location" | "Medication" | "MedicationKnowledge" | "Substance" => ("status", json!("inactive")),
         "Endpoint" => ("status", json!("off")),
         "Slot" => ("status", json!("busy-unavailable")),
-        "ActivityDefinition" | "CodeSystem" | "InsurancePlan" | "PlanDefinition" | "Questionnaire" | "ValueSet" => {
-            ("status", json!("retired"))
-        }
+        "ResearchStudy" => ("status", json!("withdrawn")),
+        "ActivityDefinition"
+        | "CatalogEntry"
+        | "ChargeItemDefinition"
+        | "CodeSystem"
+        | "EffectEvidenceSynthesis"
+        | "EventDefinition"
+        | "Evidence"
+        | "EvidenceVariable"
+        | "InsurancePlan"
+        | "Library"
+        | "Measure"
+        | "PlanDefinition"
+        | "Questionnaire"
+        | "ResearchDefinition"
+        | "ResearchElementDefinition"
+        | "RiskEvidenceSynthesis"
+        | "ValueSet" => ("status", json!("retired")),
+        "DeviceDefinition" | "ObservationDefinition" | "SpecimenDefinition" => return None,
+        // Substance itself is above; what remains are its details, and products and theirs.
+        details if details.starts_with("MedicinalProduct") || details.starts_with("Substance") => return None,
         _ => ("active", json!(false)),
-    }
+    })
 }
 
 fn naming(resource_type: &str) -> Naming {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{DirectoryEntryCommand, DirectoryEntryEvent, Error};
-use crate::fhir::{Digest, Resource};
+use crate::fhir::{Digest, Resource, is_found_by_identifier};
 use crate::record::{Fact, Issued, Record};
 use crate::types::{Claim, ClaimChange};
 
@@ -79,9 +79,13 @@ impl Record for DirectoryEntry {
     }
 }
 
-/// The claims on an entry's business identifiers, each once. One without a system or a value claims nothing.
+/// The claims on an entry's business identifiers, each once, if its type is found by them. One without a system or a
+/// value claims nothing.
 fn identifiers(resource: &Resource) -> Vec<Claim> {
     let mut claims = Vec::new();
+    if !is_found_by_identifier(resource.resource_type()) {
+        return claims;
+    }
     for identifier in resource.items("identifier") {
         let text = |name: &str| identifier.get(name).and_then(Value::as_str);
         if let (Some(system), Some(value)) = (text("system"), text("value")) {

@@ -88,6 +88,20 @@ fn form() {
     check(&[], &register(of_type("PractitionerRole").without("name")), Ok(&["DirectoryEntry.Registered"]));
 }
 
+/// Whoever reads the directory does not learn from it who is a patient.
+#[test]
+fn the_directory_names_no_patients() {
+    let refused = |resource: Resource| check(&[], &register(resource), Err("patient-in-directory"));
+    for person in ["Patient", "RelatedPerson"] {
+        let reference = json!({"reference": format!("{person}/057aa36e-b892-9964-75b9-ffb46b097e34")});
+        refused(of_type("Group").with("member", json!([{"entity": reference}])));
+        refused(of_type("Medication").with("contained", json!([{"resourceType": person, "id": "p"}])));
+    }
+    let entity = json!({"reference": "Practitioner/057aa36e-b892-9964-75b9-ffb46b097e34"});
+    let team = of_type("Group").with("member", json!([{"entity": entity}]));
+    check(&[], &register(team), Ok(&["DirectoryEntry.Registered"]));
+}
+
 #[test]
 fn update_what_stands() {
     let renamed = resource().with("name", json!([{"family": "Careless"}]));
@@ -109,6 +123,19 @@ fn retire_in_the_words_of_each_type() {
         ("Endpoint", "status", json!("off")),
         ("Slot", "status", json!("busy-unavailable")),
         ("ValueSet", "status", json!("retired")),
+        ("Medication", "status", json!("inactive")),
+        ("Library", "status", json!("retired")),
+        ("Group", "active", json!(false)),
+        (
+            "DeviceDefinition",
+            "meta",
+            json!({"tag": [{"system": "http://hl7.org/fhir/publication-status", "code": "retired"}]}),
+        ),
+        (
+            "SubstanceProtein",
+            "meta",
+            json!({"tag": [{"system": "http://hl7.org/fhir/publication-status", "code": "retired"}]}),
+        ),
     ];
     for (resource_type, element, value) in rows {
         let events = testing::after::<DirectoryEntry>(&registered(of_type(resource_type)), &retire());
@@ -127,6 +154,8 @@ fn identifiers_are_claims() {
     assert_eq!(claims(&standing, &update(identified(&["2", "3"]))), [release("1"), take("3")]);
     assert_eq!(claims(&standing, &update(resource().without("identifier"))), [release("1"), release("2")]);
     assert_eq!(claims(&standing, &retire()), []);
+    let copies = of_type("Medication").with("identifier", json!([{"system": "urn:x", "value": "1"}]));
+    assert_eq!(claims(&[], &register(copies)), []);
     let unclear = json!([{"value": "1"}, {"system": NPI}]);
     assert_eq!(claims(&[], &register(resource().with("identifier", unclear))), []);
 }

@@ -59,4 +59,10 @@ impl Fact for EncounterEvent {
             _ => &[],
         }
     }
+
+    fn note(&mut self, note: Note) {
+        if let Self::Started { notes, .. } | Self::Recorded { notes, .. } | Self::Amended { notes, .. } = self {
+            notes.push(note);
+        }
+    }
 }

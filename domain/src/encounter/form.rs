@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::state::Step;
 use crate::common::{check_not_after, check_period, check_shape, check_status, check_subject, check_value_set};
-use crate::fhir::{Coding, Resource};
+use crate::fhir::{Coding, Resource, check_text};
 use crate::types::FormError;
 
 const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
@@ -98,6 +98,11 @@ fn check_parts(resource: &Resource) -> Result<(), FormError> {
 pub(super) fn check_disposition(disposition: &Coding) -> Result<(), FormError> {
     if disposition.system.trim().is_empty() || disposition.code.trim().is_empty() {
         return Err(FormError::missing("/disposition"));
+    }
+    check_text("system", &disposition.system, "/disposition/system")?;
+    check_text("code", &disposition.code, "/disposition/code")?;
+    if let Some(display) = &disposition.display {
+        check_text("display", display, "/disposition/display")?;
     }
     if disposition.system == DISPOSITION && !DISPOSITIONS.contains(&disposition.code.as_str()) {
         return Err(FormError::unknown_code("/disposition/code"));

@@ -1,6 +1,6 @@
 //! What any FHIR R4 resource must look like, whatever its type (<https://hl7.org/fhir/R4/json.html>).
 
-use serde_json::Value;
+use serde_json::{Map, Number, Value};
 
 use super::{FhirDateTime, Reference, Resource};
 use crate::types::FormError;
@@ -182,23 +182,46 @@ const COMMON_ELEMENTS: &[&str] =
 /// Those of them that repeat.
 const COMMON_REPEATING: &[&str] = &["contained[]", "extension[]", "modifierExtension[]"];
 
+/// The longest string of FHIR (<https://hl7.org/fhir/R4/datatypes.html#string>).
+const STRING_BYTES_MAX: usize = 1024 * 1024;
+/// The longest name of an element; FHIR's own have up to 40 letters.
+const NAME_BYTES_MAX: usize = 128;
+/// The most digits, signs and dots of a number: FHIR's have 18 digits.
+const NUMBER_CHARS_MAX: usize = 64;
+
+/// Elements whose strings are keys, of read models and of other systems: the most bytes of each. An index takes no more
+/// than about 2,700 bytes an entry, so `system` and `code` together stay below that.
+const KEY_BYTES_MAX: &[(&str, usize)] =
+    &[("code", 256), ("system", 1024), ("unit", 64), ("url", 2048), ("reference", 2048), ("id", 256)];
+
 /// Whether FHIR R4 has a resource type of this name.
 pub fn is_resource_type(name: &str) -> bool {
     RESOURCE_TYPES.binary_search(&name).is_ok()
 }
 
 /// Checks what FHIR demands of every resource: no null, empty object, empty array or blank string (outside `null`
-/// padding of primitive arrays), well-formed dates where dates belong, well-formed references, contained references that
-/// point at something contained.
+/// padding of primitive arrays), no control characters, numbers that a computer can compare, well-formed dates where
+/// dates belong, well-formed references, contained references that point at something contained.
 ///
 /// # Errors
 /// The first fault, in document order.
 pub fn check_form(resource: &Resource) -> Result<(), FormError> {
     let contained: Vec<&str> = resource.items("contained").iter().filter_map(|item| item.get("id")?.as_str()).collect();
-    for (name, value) in resource.members() {
-        check_value(name, value, &format!("/{name}"), &contained)?;
+    check_members(resource.members(), "", &contained)
+}
+
+/// Checks a text that goes into the element of this name: in a resource, or by itself, such as a reason.
+///
+/// # Errors
+/// If it is blank, has control characters, or is too long for its element.
+pub fn check_text(name: &str, text: &str, pointer: &str) -> Result<(), FormError> {
+    if text.trim().is_empty() {
+        return Err(empty(pointer));
     }
-    Ok(())
+    check_characters(text, pointer)?;
+    let key = KEY_BYTES_MAX.iter().find(|(key, _)| *key == name);
+    let bytes_max = key.map_or(STRING_BYTES_MAX, |(_, bytes_max)| *bytes_max);
+    if text.len() > bytes_max { Err(too_long(pointer)) } else { Ok(()) }
 }
 
 /// Refuses top-level elements that the resource type does not have. `own` lists the type's elements beside the common
@@ -234,11 +257,9 @@ pub fn check_elements(resource: &Resource, own: &[&str]) -> Result<(), FormError
 fn check_value(name: &str, value: &Value, pointer: &str, contained: &[&str]) -> Result<(), FormError> {
     match value {
         Value::Null => Err(FormError::new("null-element", pointer, "FHIR JSON has no null outside primitive arrays.")),
-        Value::String(text) => check_text(name, text, pointer, contained),
+        Value::String(text) => check_string(name, text, pointer, contained),
         Value::Object(object) if object.is_empty() => Err(empty(pointer)),
-        Value::Object(object) => object
-            .iter()
-            .try_for_each(|(name, child)| check_value(name, child, &format!("{pointer}/{name}"), contained)),
+        Value::Object(object) => check_members(object, pointer, contained),
         Value::Array(items) if items.is_empty() => Err(empty(pointer)),
         Value::Array(items) => items
             .iter()
@@ -248,14 +269,24 @@ fn check_value(name: &str, value: &Value, pointer: &str, contained: &[&str]) -> 
         Value::Bool(_) | Value::Number(_) if DATE_ELEMENTS.contains(&name) || name == "reference" => {
             Err(FormError::wrong_type(pointer))
         }
-        Value::Bool(_) | Value::Number(_) => Ok(()),
+        Value::Number(number) => check_number(number, pointer),
+        Value::Bool(_) => Ok(()),
     }
 }
 
-fn check_text(name: &str, text: &str, pointer: &str, contained: &[&str]) -> Result<(), FormError> {
-    if text.trim().is_empty() {
-        return Err(empty(pointer));
-    }
+/// A name that is none is not repeated in the pointer.
+fn check_members(members: &Map<String, Value>, pointer: &str, contained: &[&str]) -> Result<(), FormError> {
+    members.iter().try_for_each(|(name, child)| {
+        check_characters(name, pointer)?;
+        if name.len() > NAME_BYTES_MAX {
+            return Err(too_long(pointer));
+        }
+        check_value(name, child, &format!("{pointer}/{name}"), contained)
+    })
+}
+
+fn check_string(name: &str, text: &str, pointer: &str, contained: &[&str]) -> Result<(), FormError> {
+    check_text(name, text, pointer)?;
     let dated = DATE_ELEMENTS.contains(&name)
         || (matches!(name, "start" | "end") && pointer.to_lowercase().contains("period/"));
     if dated && FhirDateTime::parse(text).is_none() {
@@ -277,6 +308,28 @@ fn check_reference(text: &str, pointer: &str, contained: &[&str]) -> Result<(), 
         }
         _ => Ok(()),
     }
+}
+
+/// FHIR: "Strings SHALL NOT contain Unicode character points below 32, except for u0009, u000D and u000A". Postgres takes
+/// no NUL in a text, so one would freeze the read models of its patient.
+fn check_characters(text: &str, pointer: &str) -> Result<(), FormError> {
+    let forbidden = |byte: u8| byte < b' ' && !matches!(byte, b'\t' | b'\r' | b'\n');
+    if text.bytes().any(forbidden) {
+        return Err(FormError::new("control-character", pointer, "A text must not have control characters."));
+    }
+    Ok(())
+}
+
+/// What is beyond the reach of a double-precision number can't be compared with any limit, and measures nothing.
+fn check_number(number: &Number, pointer: &str) -> Result<(), FormError> {
+    if number.as_f64().is_some_and(f64::is_finite) && number.to_string().len() <= NUMBER_CHARS_MAX {
+        return Ok(());
+    }
+    Err(FormError::new("number-out-of-range", pointer, "The number is too large, or has too many digits."))
+}
+
+fn too_long(pointer: &str) -> FormError {
+    FormError::new("too-long", pointer, "The text is longer than its element may be.")
 }
 
 fn empty(pointer: &str) -> FormError {
@@ -309,6 +362,40 @@ mod tests {
         assert_eq!(code(with(json!({"reference": "nowhere"}))), Err("bad-reference"));
         assert_eq!(code(with(json!({"reference": "#nothing"}))), Err("unresolved-reference"));
         assert_eq!(code(json!({"resourceType": "Basic", "period": {"start": "yesterday"}})), Err("bad-date"));
+    }
+
+    #[test]
+    fn texts_have_no_control_characters() {
+        let code = |json| check_form(&Resource::parse(json).unwrap()).map_err(|error| (error.code, error.pointer));
+        let at = |pointer: &str| Err(("control-character", pointer.to_owned()));
+        assert_eq!(code(json!({"resourceType": "Basic", "x": "a\tb\r\nc\u{7f}\u{85}"})), Ok(()));
+        for bad in ["\0", "7\u{1}", "\u{1f}x"] {
+            assert_eq!(code(json!({"resourceType": "Basic", "x": [{"code": bad}]})), at("/x/0/code"), "{bad:?}");
+            assert_eq!(code(json!({"resourceType": "Basic", "x": {bad: 1}})), at("/x"), "{bad:?}");
+            assert_eq!(code(json!({"resourceType": "Basic", bad: 1})), at(""), "{bad:?}");
+            assert!(check_text("reason", bad, "/reason").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn texts_names_and_numbers_have_their_bounds() {
+        let code = |value: Value| {
+            check_form(&Resource::parse(json!({"resourceType": "Basic", "x": value})).unwrap()).map_err(|e| e.code)
+        };
+        for (name, bytes_max) in
+            [("code", 256), ("system", 1024), ("unit", 64), ("url", 2048), ("id", 256), ("display", STRING_BYTES_MAX)]
+        {
+            assert_eq!(code(json!({name: "x".repeat(bytes_max)})), Ok(()), "{name}");
+            assert_eq!(code(json!({name: "x".repeat(bytes_max + 1)})), Err("too-long"), "{name}");
+        }
+        assert_eq!(code(json!({"x".repeat(NAME_BYTES_MAX + 1): true})), Err("too-long"));
+        let number = |text: &str| code(serde_json::from_str(text).unwrap());
+        for good in ["-0.00", "120.00", "1e300", "1.7976931348623157e308", "123456789012345678.123456789012345678"] {
+            assert_eq!(number(good), Ok(()), "{good}");
+        }
+        for bad in ["1e400", "-1E309", &"9".repeat(NUMBER_CHARS_MAX + 1)] {
+            assert_eq!(number(bad), Err("number-out-of-range"), "{bad}");
+        }
     }
 
     #[test]

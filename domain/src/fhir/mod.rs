@@ -12,9 +12,9 @@ mod when;
 
 pub use coding::{Coding, codings, first_coding};
 pub use datetime::{FhirDateTime, Precision};
-pub use form::{check_elements, check_form, is_resource_type};
+pub use form::{check_elements, check_form, check_text, is_resource_type};
 pub use quantity::{Measurement, Quantity, measurements};
 pub use reference::{Reference, references, rewrite_references};
 pub use resource::{Digest, Resource};
-pub use subject::{is_directory_type, patient_of};
+pub use subject::{is_directory_type, is_found_by_identifier, patient_of};
 pub use when::clinical_time;

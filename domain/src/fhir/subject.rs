@@ -4,25 +4,74 @@ use uuid::Uuid;
 
 use super::{Reference, Resource, references};
 
-/// Resource types that state facts about no patient.
+/// Resource types that state facts about no patient: in FHIR R4 they have no element for one
+/// (<https://hl7.org/fhir/R4/compartmentdefinition-patient.html>), or, as Group, Schedule and Slot, exist without.
 const DIRECTORY_TYPES: &[&str] = &[
     "ActivityDefinition",
+    "CatalogEntry",
+    "ChargeItemDefinition",
     "CodeSystem",
+    "DeviceDefinition",
+    "EffectEvidenceSynthesis",
     "Endpoint",
+    "EventDefinition",
+    "Evidence",
+    "EvidenceVariable",
+    "Group",
     "HealthcareService",
     "InsurancePlan",
+    "Library",
     "Location",
+    "Measure",
+    "Medication",
     "MedicationKnowledge",
+    "MedicinalProduct",
+    "MedicinalProductAuthorization",
+    "MedicinalProductContraindication",
+    "MedicinalProductIndication",
+    "MedicinalProductIngredient",
+    "MedicinalProductInteraction",
+    "MedicinalProductManufactured",
+    "MedicinalProductPackaged",
+    "MedicinalProductPharmaceutical",
+    "MedicinalProductUndesirableEffect",
+    "ObservationDefinition",
     "Organization",
     "OrganizationAffiliation",
     "PlanDefinition",
     "Practitioner",
     "PractitionerRole",
     "Questionnaire",
+    "ResearchDefinition",
+    "ResearchElementDefinition",
+    "ResearchStudy",
+    "RiskEvidenceSynthesis",
     "Schedule",
     "Slot",
+    "SpecimenDefinition",
     "Substance",
+    "SubstanceNucleicAcid",
+    "SubstancePolymer",
+    "SubstanceProtein",
+    "SubstanceReferenceInformation",
+    "SubstanceSourceMaterial",
+    "SubstanceSpecification",
     "ValueSet",
+];
+
+/// Those of them that an identifier leads to: no two have the same. Others are known by a canonical URL and a version, or
+/// travel as copies with whatever mentions them.
+const FOUND_BY_IDENTIFIER: &[&str] = &[
+    "Endpoint",
+    "HealthcareService",
+    "InsurancePlan",
+    "Location",
+    "Organization",
+    "OrganizationAffiliation",
+    "Practitioner",
+    "PractitionerRole",
+    "Schedule",
+    "Slot",
 ];
 
 /// Elements that name the patient directly, in the order in which they are looked at.
@@ -37,7 +86,12 @@ const PATIENT_ELEMENTS: &[&str] = &[
 
 /// Whether a resource of this type is a directory entry: about no patient.
 pub fn is_directory_type(resource_type: &str) -> bool {
-    DIRECTORY_TYPES.contains(&resource_type)
+    DIRECTORY_TYPES.binary_search(&resource_type).is_ok()
+}
+
+/// Whether no two directory entries of this type bear the same identifier.
+pub fn is_found_by_identifier(resource_type: &str) -> bool {
+    FOUND_BY_IDENTIFIER.contains(&resource_type)
 }
 
 /// The patient that a resource is about: a Patient is its own; else the element that names the subject; else the one and
@@ -68,6 +122,7 @@ fn patient_id(text: &str) -> Option<Uuid> {
 mod tests {
     use serde_json::json;
 
+    use super::super::is_resource_type;
     use super::*;
 
     const ONE: &str = "Patient/057aa36e-b892-9964-75b9-ffb46b097e34";
@@ -82,6 +137,14 @@ mod tests {
         );
         assert_eq!(of(json!({"resourceType": "Provenance", "target": [{"reference": TWO}]})).as_deref(), Some(TWO));
         assert_eq!(of(json!({"resourceType": "Provenance", "target": [{"reference": TWO}, {"reference": ONE}]})), None);
-        assert_eq!(of(json!({"resourceType": "Medication"})), None);
+        assert_eq!(of(json!({"resourceType": "Task"})), None);
+    }
+
+    #[test]
+    fn directory_types_are_sorted_types_of_fhir() {
+        assert!(DIRECTORY_TYPES.is_sorted());
+        assert!(DIRECTORY_TYPES.iter().all(|name| is_resource_type(name)));
+        assert!(FOUND_BY_IDENTIFIER.iter().all(|name| is_directory_type(name)));
+        assert!(!is_directory_type("Patient") && !is_directory_type("Device") && is_directory_type("Medication"));
     }
 }

@@ -45,6 +45,7 @@ fn prescribe(
     }
     let Some(mut notes) = begin(state, issued, resource)? else { return Ok(Vec::new()) };
     let given = override_reason.filter(|reason| !reason.trim().is_empty());
+    given.map_or(Ok(()), check_reason)?;
     let override_reason = match (tolerated(resource, allergies), given) {
         (Err(_), Some(reason)) => Some(reason.to_owned()),
         (verdict, _) => {
@@ -83,7 +84,7 @@ fn begin(
 }
 
 /// No active allergy speaks against the medication. An order not to give it needs no such check; nor does one that was
-/// an error. What can't be compared with the patient's allergies is not taken for harmless.
+/// an error. What can't be compared with each of the patient's allergies is not taken for harmless.
 fn tolerated(resource: &Resource, allergies: &[ActiveAllergy]) -> Result<(), Error> {
     let forbids = resource.get("doNotPerform") == Some(&Value::Bool(true));
     if allergies.is_empty() || forbids || Step::of(resource) == Step::EnteredInError {
@@ -93,7 +94,8 @@ fn tolerated(resource: &Resource, allergies: &[ActiveAllergy]) -> Result<(), Err
     if allergies.iter().any(|allergy| medication.is_met_by(allergy)) {
         return Err(Error::ActiveAllergy);
     }
-    if medication.is_named() { Ok(()) } else { Err(Error::NotCheckable) }
+    let comparable = allergies.iter().all(|allergy| medication.is_comparable_with(allergy));
+    if comparable { Ok(()) } else { Err(Error::NotCheckable) }
 }
 
 fn amend(

@@ -17,7 +17,7 @@ pub enum Error {
     #[error("The patient has an active allergy to this medication. A reason is needed to prescribe it anyway.")]
     ActiveAllergy,
     #[error(
-        "The medication is not named in a way that can be checked against the patient's active allergies. A reason is needed to prescribe it anyway."
+        "The medication and an active allergy of the patient share neither a code system nor words, so that they can't be compared. A reason is needed to prescribe it anyway."
     )]
     NotCheckable,
     #[error("An order stays with its medication. Another one needs an order of its own.")]

@@ -60,4 +60,10 @@ impl Fact for MedicationOrderEvent {
             _ => &[],
         }
     }
+
+    fn note(&mut self, note: Note) {
+        if let Self::Prescribed { notes, .. } | Self::Recorded { notes, .. } | Self::Amended { notes, .. } = self {
+            notes.push(note);
+        }
+    }
 }

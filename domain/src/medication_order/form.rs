@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::common::{check_concept, check_not_after, check_shape, check_status, check_subject, check_value_set};
-use crate::fhir::Resource;
+use crate::fhir::{Resource, check_text};
 use crate::types::FormError;
 
 const STATUS_CODES: &[&str] =
@@ -63,7 +63,7 @@ pub(super) fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormE
 
 /// A reason that is asked for says something.
 pub(super) fn check_reason(reason: &str) -> Result<(), FormError> {
-    if reason.trim().is_empty() { Err(FormError::missing("/reason")) } else { Ok(()) }
+    if reason.trim().is_empty() { Err(FormError::missing("/reason")) } else { check_text("reason", reason, "/reason") }
 }
 
 /// FHIR demands one of two ways to say what is ordered.

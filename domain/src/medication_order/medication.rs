@@ -35,9 +35,11 @@ impl Medication {
         Self { codings, words }
     }
 
-    /// Whether there is anything to compare with an allergy.
-    pub(super) fn is_named(&self) -> bool {
-        !self.codings.is_empty() || !self.words.is_empty()
+    /// Whether it can be told if the allergy is to this medication: both are named in one code system, or both in words.
+    pub(super) fn is_comparable_with(&self, allergy: &ActiveAllergy) -> bool {
+        let shared = |one: &Coding, other: &Coding| !one.system.is_empty() && one.system == other.system;
+        self.codings.iter().any(|coding| allergy.codings.iter().any(|other| shared(coding, other)))
+            || !(self.words.is_empty() || allergy.words.is_empty())
     }
 
     /// Whether the allergy is to this medication: the same code, or a word that both names share.

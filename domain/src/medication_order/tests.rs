@@ -139,7 +139,6 @@ fn an_active_allergy_speaks_against_the_medication() {
     let rows = [
         (resource(), &same_code, true),
         (resource(), &same_word, true),
-        (resource(), &allergy(SNOMED, "834061", &[]), false),
         (resource(), &allergy(SNOMED, "91936005", &["penicill"]), false),
         (resource(), &allergy(SNOMED, "300913006", &["shellfish"]), false),
         (text("PENICILLINS, mixed"), &same_word, true),
@@ -148,6 +147,7 @@ fn an_active_allergy_speaks_against_the_medication() {
         (referring(json!({"text": "penicillin"})), &same_word, true),
         (ingredient, &same_code, true),
         (reference("Penicillin V"), &same_word, true),
+        (text("ASA 81 MG Oral Tablet"), &allergy(SNOMED, "293586001", &["asa"]), true),
         (reference("Ibuprofen"), &same_word, false),
         (resource().with("doNotPerform", json!(true)), &same_code, false),
     ];
@@ -171,6 +171,36 @@ fn a_medication_without_a_name_is_not_taken_for_harmless() {
     check(&[], &prescribe(unnamed.clone(), &allergies, None), Err("medication-not-checkable"));
     check(&[], &prescribe(unnamed.clone(), &allergies, Some("Checked by hand")), Ok(&["MedicationOrder.Prescribed"]));
     check_notes::<MedicationOrder>(&[], &told(unnamed, &allergies), &["medication-not-checkable"]);
+}
+
+/// Rows: what is ordered, what the patient is allergic to, whether one can be compared with the other.
+#[test]
+fn what_shares_neither_code_system_nor_words_is_not_taken_for_harmless() {
+    let only = |concept: serde_json::Value| resource().with("medicationCodeableConcept", concept);
+    let code = only(json!({"coding": [{"system": RXNORM, "code": "834061"}]}));
+    let bare = only(json!({"coding": [{"code": "834061"}]}));
+    let words = only(json!({"text": "Ibuprofen"}));
+    let rows = [
+        (resource(), allergy(SNOMED, "91936005", &[]), false),
+        (code.clone(), allergy(SNOMED, "91936005", &[]), false),
+        (code.clone(), allergy(SNOMED, "91936005", &["penicillin"]), false),
+        (words.clone(), allergy(RXNORM, "7980", &[]), false),
+        (bare.clone(), allergy("", "7980", &[]), false),
+        (code, allergy(RXNORM, "7980", &[]), true),
+        (words, allergy(SNOMED, "91936005", &["penicillin"]), true),
+    ];
+    for (order, allergy, comparable) in rows {
+        let then: Result<&[&str], &str> =
+            if comparable { Ok(&["MedicationOrder.Prescribed"]) } else { Err("medication-not-checkable") };
+        // One that can be compared does not vouch for the other.
+        let allergies = [self::allergy("urn:x", "1", &["latex"]), allergy];
+        check(&[], &prescribe(order.clone(), &allergies[1..], None), then);
+        let overridden = prescribe(order.clone(), &allergies, Some("Checked by hand"));
+        check(&[], &overridden, Ok(&["MedicationOrder.Prescribed"]));
+        if !comparable {
+            check(&[], &prescribe(order, &allergies, None), then);
+        }
+    }
 }
 
 #[test]

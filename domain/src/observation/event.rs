@@ -49,4 +49,10 @@ impl Fact for ObservationEvent {
             _ => &[],
         }
     }
+
+    fn note(&mut self, note: Note) {
+        if let Self::Recorded { notes, .. } | Self::Amended { notes, .. } = self {
+            notes.push(note);
+        }
+    }
 }

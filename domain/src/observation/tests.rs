@@ -99,6 +99,27 @@ fn record_takes_what_makes_sense() {
     check(&[], &with("component", json!([{"valueString": "x"}])), Err("required-element-missing"));
 }
 
+/// The impossible value may be the very reason for taking it back.
+#[test]
+fn what_was_taken_back_may_have_been_impossible() {
+    let impossible = resource().with("valueQuantity", quantity(9999, "bpm"));
+    for (status, then) in [
+        ("final", Err("unit-not-ucum")),
+        ("cancelled", Ok(&["Observation.Recorded"][..])),
+        ("entered-in-error", Ok(&["Observation.Recorded"][..])),
+    ] {
+        let told = ObservationCommand::Record { resource: impossible.clone().with("status", json!(status)) };
+        check(&[], &history(told), then);
+    }
+}
+
+#[test]
+fn a_number_beyond_measure_passes_no_limit() {
+    let value: Value =
+        serde_json::from_str(r#"{"value": 1e400, "system": "http://unitsofmeasure.org", "code": "/min"}"#).unwrap();
+    check(&[], &record(resource().with("valueQuantity", value)), Err("number-out-of-range"));
+}
+
 #[test]
 fn a_result_has_one_value_or_a_reason_for_none() {
     let accepted = Ok(&["Observation.Recorded"][..]);

@@ -11,7 +11,7 @@ use crate::common::{
 };
 use crate::fhir::{FhirDateTime, Precision, Resource};
 use crate::record::Issued;
-use crate::types::FormError;
+use crate::types::{FormError, Note};
 
 const GENDERS: &[&str] = &["male", "female", "other", "unknown"];
 const LINK_TYPES: &[&str] = &["replaced-by", "replaces", "refer", "seealso"];
@@ -55,7 +55,9 @@ fn register(state: &Patient, issued: &Issued<PatientCommand>, resource: &Resourc
     if repeated(state.filed.as_ref(), state.resource.as_ref(), resource)? {
         return Ok(Vec::new());
     }
-    Ok(vec![PatientEvent::Registered { resource: resource.clone(), notes: Vec::new() }])
+    let mut notes = Vec::new();
+    judge_identity(issued, resource, &mut notes)?;
+    Ok(vec![PatientEvent::Registered { resource: resource.clone(), notes }])
 }
 
 /// The dead may be corrected too. A resource that is silent about a recorded death or link comes from someone who does
@@ -71,6 +73,7 @@ fn update(state: &Patient, issued: &Issued<PatientCommand>, resource: &Resource)
         return Err(Error::DeathDropped);
     }
     let mut notes = Vec::new();
+    judge_identity(issued, resource, &mut notes)?;
     if let Some(replacement) = survivor(standing) {
         if survivor(resource) != Some(replacement) {
             return Err(Error::LinkDropped);
@@ -151,12 +154,32 @@ fn birth_earliest(resource: &Resource) -> Option<DateTime<Utc>> {
     parsed_time(resource, "/birthDate").map(|birth| birth.earliest - TimeDelta::hours(DAY_SLACK_HOURS))
 }
 
+/// Whoever is registered here can be found again. FHIR demands neither name nor identifier, and knows identifiers
+/// without a value: a newborn, a number that is known to exist.
+fn judge_identity(
+    issued: &Issued<PatientCommand>,
+    resource: &Resource,
+    notes: &mut Vec<Note>,
+) -> Result<(), FormError> {
+    let nameless = resource.get("name").is_none() && resource.get("identifier").is_none();
+    let missing = || FormError::new("required-element-missing", "/name", "A patient needs a name or an identifier.");
+    issued.judge(if nameless { Err(missing()) } else { Ok(()) }, notes)?;
+    let mut identifiers = resource.items("identifier").iter().enumerate();
+    identifiers.try_for_each(|(index, item)| issued.judge(check_complete(index, item), notes))
+}
+
+/// Without a value it identifies nothing; without a system a record number can't be told from another house's.
+fn check_complete(index: usize, identifier: &Value) -> Result<(), FormError> {
+    let missing = |name: &str| Err(FormError::missing(format!("/identifier/{index}/{name}")));
+    if identifier.get("value").is_none() && identifier.get("_value").is_none() {
+        return missing("value");
+    }
+    if identifier.get("system").is_none() && is_medical_record_number(identifier) { missing("system") } else { Ok(()) }
+}
+
 /// The rules of form and sense.
 fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
     check_shape(resource, "Patient", ELEMENTS)?;
-    if resource.get("name").is_none() && resource.get("identifier").is_none() {
-        return Err(FormError::new("required-element-missing", "/name", "A patient needs a name or an identifier."));
-    }
     if resource.get("gender").is_some() {
         check_status(resource, "gender", GENDERS)?;
     }
@@ -166,7 +189,6 @@ fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
     check_death(resource, now)
 }
 
-/// Without a value it identifies nothing; without a system a record number can't be told from another house's.
 fn check_identifier(index: usize, identifier: &Value) -> Result<(), FormError> {
     let pointer = |name: &str| format!("/identifier/{index}/{name}");
     let text = |name: &str| match identifier.get(name) {
@@ -174,11 +196,8 @@ fn check_identifier(index: usize, identifier: &Value) -> Result<(), FormError> {
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(FormError::wrong_type(pointer(name))),
     };
-    if text("value")?.is_none() && identifier.get("_value").is_none() {
-        return Err(FormError::missing(pointer("value")));
-    }
+    text("value")?;
     match text("system")? {
-        None if is_medical_record_number(identifier) => Err(FormError::missing(pointer("system"))),
         Some(system) if !system.contains(':') || system.contains(char::is_whitespace) => {
             Err(FormError::new("bad-uri", pointer("system"), "The system of an identifier is an absolute URI."))
         }

@@ -57,4 +57,10 @@ impl Fact for PatientEvent {
             _ => &[],
         }
     }
+
+    fn note(&mut self, note: Note) {
+        if let Self::Registered { notes, .. } | Self::Updated { notes, .. } = self {
+            notes.push(note);
+        }
+    }
 }

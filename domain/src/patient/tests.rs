@@ -123,6 +123,26 @@ fn register_looks_at_identifiers_and_links() {
     check(&[], &linked(json!({"other": other})), Err("required-element-missing"));
 }
 
+/// HL7's `patient-newborn` has neither name nor identifier, `patient-f001` an identifier without a value.
+#[test]
+fn history_may_know_patients_that_nobody_could_find() {
+    let told = |resource: Resource| history(PatientCommand::Register { resource });
+    let mut newborn = resource().without("name").without("identifier");
+    check_notes::<Patient>(&[], &told(newborn.clone()), &["required-element-missing"]);
+    let no_value = json!({"use": "usual", "system": "urn:oid:2.16.840.1.113883.2.4.6.3"});
+    let no_system = json!({"type": {"coding": [{"code": "MR"}]}, "value": "7"});
+    let incomplete = resource().with("identifier", json!([no_value, {"value": "8"}, no_system]));
+    check_notes::<Patient>(&[], &told(incomplete), &["required-element-missing"; 2]);
+    newborn = newborn.with("gender", json!("female"));
+    check_notes::<Patient>(
+        &registered(),
+        &history(PatientCommand::Update { resource: newborn.clone() }),
+        &["required-element-missing"],
+    );
+    check(&registered(), &update(newborn), Err("required-element-missing"));
+    check(&[], &told(resource().with("identifier", json!([{"value": 7}]))), Err("wrong-type"));
+}
+
 #[test]
 fn registering_again_is_fine_if_it_says_the_same() {
     check(&registered(), &register(&|r| r), Ok(&[]));
