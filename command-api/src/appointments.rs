@@ -28,6 +28,19 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(mark_appointment_entered_in_error))
 }
 
+/// How far an appointment is agreed on (FHIR `AppointmentStatus`, as far as one can be made with it).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BookingStatus {
+    /// Nobody has agreed yet.
+    Proposed,
+    /// Some have to agree.
+    Pending,
+    /// Agreed on.
+    #[default]
+    Booked,
+}
+
 /// An appointment.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -38,6 +51,9 @@ pub fn routes() -> OpenApiRouter<App> {
 pub struct AppointmentBody {
     pub start: Moment,
     pub end: Moment,
+    /// `booked` if left out; what is proposed or pending is confirmed later.
+    #[serde(default)]
+    pub status: BookingStatus,
     /// Practitioners of the directory, whose time it takes.
     pub practitioners: Vec<Uuid>,
     /// Where: a Location of the directory.
@@ -49,7 +65,12 @@ pub struct AppointmentBody {
 
 impl AppointmentBody {
     fn into_resource(self, patient: Uuid) -> Result<Resource, Refusal> {
-        let actor = |resource_type, id| json!({"actor": reference(resource_type, id), "status": "accepted"});
+        let (status, participation) = match self.status {
+            BookingStatus::Proposed => ("proposed", "needs-action"),
+            BookingStatus::Pending => ("pending", "needs-action"),
+            BookingStatus::Booked => ("booked", "accepted"),
+        };
+        let actor = |resource_type, id| json!({"actor": reference(resource_type, id), "status": participation});
         let practitioners = self.practitioners.iter().map(|id| actor("Practitioner", *id));
         let participants: Vec<Value> = std::iter::once(actor("Patient", patient))
             .chain(practitioners)
@@ -57,7 +78,7 @@ impl AppointmentBody {
             .collect();
         resource(object([
             ("resourceType", Some(Value::from("Appointment"))),
-            ("status", Some(Value::from("booked"))),
+            ("status", Some(Value::from(status))),
             ("serviceType", self.service_type.as_ref().map(|kind| json!([kind.to_fhir()]))),
             ("reasonCode", self.reason.as_ref().map(|reason| json!([reason.to_fhir()]))),
             ("description", text(self.description.as_ref())),

@@ -68,6 +68,7 @@ async fn values_that_can_not_be_right() {
         body
     };
     let observation = || heart_rate("72");
+    let huge: Value = serde_json::from_str("1e400").expect("a number");
     let condition = || json!({"code": {"system": "http://snomed.info/sct", "code": "44054006"}});
     let cases = [
         ("/v1/patients", with(patient("a"), "/birthDate", json!("12.4.1985")), "bad-date"),
@@ -79,6 +80,10 @@ async fn values_that_can_not_be_right() {
         ("observations", with(observation(), "/status", json!("done")), "unknown-code"),
         ("observations", with(observation(), "/value/value", json!(4000)), ""),
         ("observations", with(observation(), "/value/code", json!("bpm")), ""),
+        ("/v1/patients", with(patient("a"), "/names/0/family", json!("\0")), "control-character"),
+        ("observations", with(observation(), "/code/code", json!("8867\0")), "control-character"),
+        ("observations", with(observation(), "/code/code", json!("x".repeat(10_000))), "too-long"),
+        ("observations", with(observation(), "/value/value", huge), "number-out-of-range"),
         ("conditions", with(condition(), "/clinicalStatus", json!("bad")), "unknown-code"),
         ("conditions", with(condition(), "/onset", json!("March")), "bad-date"),
     ];

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::world::{
-    LOINC, RXNORM, World, appointment, fresh, heart_rate, id_of, patient, penicillin, penicillin_allergy, practitioner,
+    LOINC, RXNORM, World, appointment, bundle, create, fhir_observation, fhir_patient, fresh, heart_rate, id_of,
+    patient, penicillin, penicillin_allergy, post_bundle, practitioner,
 };
 
 /// Posts, expects a status, and gives the body.
@@ -44,6 +45,90 @@ async fn a_patient_is_registered_updated_linked_and_dies() {
     let started = json!({"class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}});
     let refused = physician.post(&format!("/v1/patients/{survivor}/encounters"), &started).await;
     assert_eq!(refused.problem(409, "rule-violated")["rule"], "patient-deceased");
+}
+
+/// Puts what should be there now: if it is, nothing is stored.
+async fn stands(world: &World, expected: &Value) {
+    let url = format!(
+        "{}/{}",
+        expected["resourceType"].as_str().unwrap_or_default(),
+        expected["id"].as_str().unwrap_or_default()
+    );
+    let entry = json!({"resource": expected, "request": {"method": "PUT", "url": url}});
+    let before = world.events().await;
+    post_bundle(&world.service(), &bundle("transaction", &[entry])).await.expect(200);
+    assert_eq!(world.events().await, before, "something else stands");
+}
+
+/// Whoever corrects a name knows nothing of the rest of the record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_leaves_alone_what_it_can_not_say() {
+    let world = World::start().await;
+    let registrar = world.caller(Role::Registrar);
+    let other = world.patient().await;
+    let mut known = fhir_patient(Uuid::new_v4(), &fresh("mrn"));
+    known["deceasedDateTime"] = json!("2020-01-01");
+    known["maritalStatus"] = json!({"text": "Married"});
+    known["extension"] = json!([{"url": "urn:birth-place", "valueString": "Here"}]);
+    known["contact"] = json!([{"name": {"text": "A friend"}}]);
+    known["link"] = json!([{"other": {"reference": format!("Patient/{other}")}, "type": "seealso"}]);
+    known["text"] =
+        json!({"status": "generated", "div": "<div xmlns=\"http://www.w3.org/1999/xhtml\">Ada Example</div>"});
+    post_bundle(&world.service(), &bundle("transaction", &[create(known.clone())])).await.expect(200);
+
+    let path = format!("/v1/patients/{}", known["id"].as_str().unwrap_or_default());
+    let body = json!({
+        "identifiers": [{"type": "MR", "system": "urn:hospital", "value": known["identifier"][0]["value"]}],
+        "names": [{"family": "Lovelace"}], "birthDate": "1985-04-12"
+    });
+    assert_eq!(registrar.put(&path, &body).await.expect(200).json()["sequence"], 2);
+    known["name"] = json!([{"family": "Lovelace"}]);
+    known.as_object_mut().map(|members| (members.remove("gender"), members.remove("text")));
+    stands(&world, &known).await;
+    assert_eq!(registrar.put(&path, &body).await.expect(200).json()["sequence"], 2, "nothing to do");
+
+    registrar.post(&format!("{path}/link"), &json!({"survivor": other})).await.expect(200);
+    let replaced = registrar.put(&path, &patient("x")).await;
+    assert_eq!(replaced.problem(409, "rule-violated")["rule"], "patient-replaced");
+    registrar.put(&format!("/v1/patients/{}", Uuid::new_v4()), &patient("x")).await.problem(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_amended_observation_keeps_its_time_and_its_surroundings() {
+    let world = World::start().await;
+    let (physician, service) = (world.caller(Role::Physician), world.service());
+    let subject = format!("Patient/{}", world.patient().await);
+    let doctor = world.practitioner("31").await;
+    for (time, value) in [
+        ("effectivePeriod", json!({"start": "2020-02-03T10:00:00Z", "end": "2020-02-03T11:00:00Z"})),
+        ("effectiveInstant", json!("2020-02-03T10:00:00Z")),
+    ] {
+        let mut known = fhir_observation(Uuid::new_v4(), &subject);
+        known.as_object_mut().map(|members| members.remove("effectiveDateTime"));
+        known[time] = value;
+        known["issued"] = json!("2020-02-03T12:00:00Z");
+        known["performer"] = json!([{"reference": format!("Practitioner/{doctor}")}]);
+        known["identifier"] = json!([{"system": "urn:lab", "value": "1"}]);
+        known["referenceRange"] = json!([{"text": "60 to 100"}]);
+        known["interpretation"] = json!([{"text": "Normal"}]);
+        post_bundle(&service, &bundle("transaction", &[create(known.clone())])).await.expect(200);
+
+        let path = format!("/v1/observations/{}/amend", known["id"].as_str().unwrap_or_default());
+        assert_eq!(post(&physician, &path, &heart_rate("74.0"), 200).await["sequence"], 2);
+        known["status"] = json!("amended");
+        known["code"] = json!({"coding": [{"system": LOINC, "code": "8867-4", "display": "Heart rate"}]});
+        known["valueQuantity"]["value"] = heart_rate("74.0")["value"]["value"].clone();
+        known["valueQuantity"]["unit"] = json!("beats/minute");
+        known.as_object_mut().map(|members| members.remove("interpretation"));
+        stands(&world, &known).await;
+
+        let mut moved = heart_rate("74.0");
+        moved["effectiveAt"] = json!("2020-02-04");
+        assert_eq!(post(&physician, &path, &moved, 200).await["sequence"], 3);
+        known.as_object_mut().map(|members| members.remove(time));
+        known["effectiveDateTime"] = json!("2020-02-04");
+        stands(&world, &known).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,6 +183,11 @@ async fn observations_conditions_and_allergies_are_recorded_and_corrected() {
     post(&physician, &at("observations"), &pressure, 201).await;
 
     let diabetes = json!({"code": {"system": "http://snomed.info/sct", "code": "44054006"}, "onset": "2019-03"});
+    let mut remission = diabetes.clone();
+    remission["clinicalStatus"] = json!("remission");
+    let condition = post(&physician, &at("conditions"), &remission, 201).await;
+    let path = format!("/v1/conditions/{}/resolve", condition["id"].as_str().unwrap_or_default());
+    assert_eq!(post(&physician, &path, &json!({}), 200).await["sequence"], 2);
     for command in ["resolve", "refute", "entered-in-error"] {
         let condition = post(&physician, &at("conditions"), &diabetes, 201).await;
         let path = format!("/v1/conditions/{}/{command}", condition["id"].as_str().unwrap_or_default());
@@ -133,17 +223,37 @@ async fn orders_appointments_and_consents_go_through_their_states() {
     let other = format!("/v1/medication-orders/{}", other["id"].as_str().unwrap_or_default());
     post(&physician, &format!("{other}/discontinue"), &json!({"reason": "rash"}), 200).await;
 
+    /// A command, its status, and the sequence if that is 200.
+    type Step = (&'static str, u16, i64);
     let mut hour = 8;
-    for commands in [&["confirm", "check-in"][..], &["cancel"], &["no-show"], &["entered-in-error"]] {
+    let rows: [(&str, &[Step]); 4] = [
+        ("booked", &[("confirm", 200, 1), ("check-in", 200, 2), ("no-show", 409, 2)]),
+        ("pending", &[("check-in", 409, 1), ("confirm", 200, 2), ("check-in", 200, 3), ("cancel", 200, 4)]),
+        ("proposed", &[("cancel", 200, 2), ("confirm", 409, 2)]),
+        ("booked", &[("no-show", 409, 1), ("entered-in-error", 200, 2)]),
+    ];
+    for (status, commands) in rows {
         hour += 1;
         let (start, end) = (format!("2027-03-01T{hour:02}:00:00Z"), format!("2027-03-01T{hour:02}:30:00Z"));
-        let booked = post(&physician, &at("appointments"), &appointment(doctor, &start, &end), 201).await;
-        for command in commands {
+        let mut body = appointment(doctor, &start, &end);
+        body["status"] = json!(status);
+        let booked = post(&physician, &at("appointments"), &body, 201).await;
+        for (command, answered, sequence) in commands {
             let path = format!("/v1/appointments/{}/{command}", booked["id"].as_str().unwrap_or_default());
-            let answer = physician.post(&path, &json!({})).await;
-            assert!(answer.status.is_success() || answer.status == 409, "{command}: {answer:?}");
+            let answer = post(&physician, &path, &json!({}), *answered).await;
+            assert!(*answered != 200 || answer["sequence"] == *sequence, "{status}, {command}: {answer}");
         }
     }
+    // Nobody can be missed before they were due.
+    let missed = Uuid::new_v4();
+    let entry = create(json!({
+        "resourceType": "Appointment", "id": missed, "status": "booked",
+        "start": "2020-03-01T09:00:00Z", "end": "2020-03-01T09:30:00Z",
+        "participant": [{"actor": {"reference": format!("Patient/{patient}")}, "status": "accepted"}]
+    }));
+    post_bundle(&world.service(), &bundle("transaction", &[entry])).await.expect(200);
+    let answer = post(&physician, &format!("/v1/appointments/{missed}/no-show"), &json!({}), 200).await;
+    assert_eq!(answer["sequence"], 2);
 
     let consent = json!({"category": {"system": LOINC, "code": "59284-0"}, "provision": "permit"});
     let granted = post(&physician, &at("consents"), &consent, 201).await;
@@ -200,7 +310,7 @@ async fn callers_do_what_their_role_allows_and_no_more() {
     ] {
         let body = match path.as_str() {
             "/v1/patients" => crate::world::patient("x"),
-            "/fhir" => crate::world::bundle("batch", &[]),
+            "/fhir" => bundle("batch", &[]),
             path if path.ends_with("medication-orders") => penicillin(),
             _ => heart_rate("70"),
         };
