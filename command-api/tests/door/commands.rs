@@ -223,8 +223,10 @@ async fn orders_appointments_and_consents_go_through_their_states() {
     let other = format!("/v1/medication-orders/{}", other["id"].as_str().unwrap_or_default());
     post(&physician, &format!("{other}/discontinue"), &json!({"reason": "rash"}), 200).await;
 
+    /// A command, its status, and the sequence if that is 200.
+    type Step = (&'static str, u16, i64);
     let mut hour = 8;
-    let rows: [(&str, &[(&str, u16, i64)]); 4] = [
+    let rows: [(&str, &[Step]); 4] = [
         ("booked", &[("confirm", 200, 1), ("check-in", 200, 2), ("no-show", 409, 2)]),
         ("pending", &[("check-in", 409, 1), ("confirm", 200, 2), ("check-in", 200, 3), ("cancel", 200, 4)]),
         ("proposed", &[("cancel", 200, 2), ("confirm", 409, 2)]),
