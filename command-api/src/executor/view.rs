@@ -30,13 +30,16 @@ pub struct View<A> {
 impl<A: Lean> View<A> {
     /// Looks at the aggregate and at the patient whose it is.
     pub async fn look(executor: &Executor, task: &Task<A>, freshness: Freshness) -> Result<Self, Refusal> {
-        let (log, caches) = (&executor.log, &executor.caches);
-        let (standing, from_memory) = load::<A>(log, caches, task.id, freshness).await?;
+        let of_its_own = match (freshness, task.subject) {
+            (Freshness::Cached, Some(_)) => Freshness::Creating,
+            _ => freshness,
+        };
+        let (standing, from_memory) = load::<A>(executor, task.id, of_its_own).await?;
         let subject = standing.subject.or(task.subject);
         let facts = PatientFacts::default();
         let mut view = Self { standing, subject, facts, patient: None, allergies_until: None, from_memory };
         if let Some(subject) = subject.filter(|_| A::ABOUT_A_PATIENT) {
-            let (patient, from_memory) = load::<Patient>(log, caches, subject, freshness).await?;
+            let (patient, from_memory) = load::<Patient>(executor, subject, freshness).await?;
             view.facts = patient.state.facts();
             view.patient = Some((subject, patient.sequence));
             view.from_memory |= from_memory;
