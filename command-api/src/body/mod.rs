@@ -9,4 +9,4 @@ pub use datatypes::{
     Address, Coding, Concept, HumanName, Identifier, Moment, OptionalReason, Quantity, Reason, Telecom, at_or_now,
     coded, list, object, reference, text, time,
 };
-pub use json::{Command, Id, NoBody, ResourceBody, TypedId, read_request, resource};
+pub use json::{Command, Id, NoBody, ResourceBody, TypedId, resource};
