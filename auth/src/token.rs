@@ -40,7 +40,7 @@ pub enum TokenError {
     BadSignature,
     #[error("the token lacks the claim `{0}`")]
     MissingClaim(&'static str),
-    /// Not the caller's fault: no key of the issuer has been fetched yet.
+    /// Not the caller's fault: no key of the issuer has been fetched yet, or too many look-ups of keys are waiting.
     #[error("the issuer's keys could not be fetched yet")]
     KeysUnavailable,
 }

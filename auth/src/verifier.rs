@@ -33,8 +33,9 @@ const RETRY_WITHOUT_KEYS: Duration = Duration::from_millis(500);
 const RETRY_WITH_KEYS: Duration = Duration::from_secs(15);
 /// The shortest time between two fetches on behalf of unknown key ids.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How many requests may wait for such a fetch; further ones are refused at once.
-const REFETCH_WAITING_MAX: usize = 1_024;
+/// How many requests may wait for such a fetch; further ones are told at once to come back. A rotation makes as many wait
+/// as arrive within one fetch, and none of them should have to.
+const REFETCH_WAITING_MAX: usize = 256;
 /// How many verified tokens are remembered, and for how long before they are verified again.
 const VERIFIED_MAX: u64 = 50_000;
 const VERIFIED_LIFETIME: Duration = Duration::from_secs(900);
@@ -158,7 +159,8 @@ impl State {
             return Ok(keys);
         }
         let Ok(_permit) = self.waiting.try_acquire() else {
-            return Err(TokenError::UnknownKey);
+            // Nobody looked, so nobody knows that the token is bad.
+            return Err(TokenError::KeysUnavailable);
         };
         self.fetch_for(key_id, Instant::now()).await;
         let keys = self.keys();

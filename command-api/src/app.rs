@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::accepted::Accepted;
 use crate::call::Call;
 use crate::executor::{Executor, Lean, Standing, Task};
-use crate::fhir::References;
+use crate::fhir::{References, Room};
 use crate::refusal::Refusal;
 
 /// The state of the router. Cheap to clone.
@@ -18,11 +18,12 @@ use crate::refusal::Refusal;
 pub struct App {
     pub executor: Executor,
     pub references: Arc<References>,
+    pub room: Room,
 }
 
 impl App {
     pub fn new(log: EventLog) -> Self {
-        Self { references: Arc::new(References::new(log.clone())), executor: Executor::new(log) }
+        Self { references: Arc::new(References::new(log.clone())), room: Room::default(), executor: Executor::new(log) }
     }
 
     /// Creates an aggregate of a patient, or a directory entry (whose subject is its own id).

@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use nexus_auth::Caller;
-use nexus_event_store::{IdempotencyKey, Metadata};
+use nexus_event_store::{Append, IdempotencyKey, Metadata};
 use nexus_web::problem::Problem;
 use nexus_web::telemetry::current_traceparent;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -78,6 +79,21 @@ impl Call {
             prefer: prefer(&parts.headers),
             caller,
             metadata,
+        })
+    }
+
+    /// An append that stores nothing but an answer, for a retry under the same key; nothing if there is no key.
+    pub fn answer_only(&self, response: Value) -> Option<Append> {
+        let key = self.idempotency.clone()?;
+        Some(Append {
+            idempotency: Some(key),
+            response,
+            expect: Vec::new(),
+            take: Vec::new(),
+            release: Vec::new(),
+            events: Vec::new(),
+            metadata: self.metadata.clone(),
+            traceparent: None,
         })
     }
 

@@ -51,7 +51,12 @@ impl Modify for BearerToken {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes headers that `Call` reads")]
 pub struct CommandHeaders {
-    /// Makes the request safe to repeat: the same key and body get the first answer again.
+    /// Makes the request safe to repeat (draft-ietf-httpapi-idempotency-key-header): the same key and body get the first
+    /// answer again, with `Idempotency-Replayed: true`, whether or not it stored anything. A refusal of a single command by
+    /// a rule, a claim (409) or `If-Match` (412) is such an answer: a copy of the request that arrives late must not take
+    /// effect after its sender was told no, so ask again under a new key. What is refused for its form or its caller, a
+    /// transaction that is refused as a whole, and what fails (5xx) is not kept and is judged again. The same key with
+    /// another body is refused with 422; while the first request is being carried out, the same one is refused with 409.
     #[param(rename = "Idempotency-Key", max_length = 255)]
     idempotency_key: Option<String>,
     /// The version on which to decide, as in `ETag`; another one is refused with 412.
@@ -90,7 +95,7 @@ pub enum Refusals {
     /// A rule refuses in the state that things are in; something unique is taken; the same request is being carried out.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(#[to_schema] ProblemBody),
-    /// `If-Match` does not hold.
+    /// `If-Match` does not hold, or the `ifMatch` of an entry of a transaction.
     #[response(status = 412, content_type = "application/problem+json")]
     VersionMismatch(#[to_schema] ProblemBody),
     /// The body or the number of entries is too large.
@@ -105,7 +110,7 @@ pub enum Refusals {
     /// A fault of ours.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(#[to_schema] ProblemBody),
-    /// Overloaded, or a part of the platform is away; try again after `Retry-After`.
+    /// Overloaded (too many requests, or too many bytes of bundles), or a part of the platform is away; try again after `Retry-After`.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] ProblemBody),
     /// Whether it took effect is unknown. The same `Idempotency-Key` finds out.

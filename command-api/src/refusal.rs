@@ -1,21 +1,26 @@
 //! Why a request was not carried out. One enum owns the way from errors to problems (RFC 9457).
 
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use nexus_domain::ReadError;
 use nexus_domain::types::{ErrorKind, FormError, RuleError};
 use nexus_event_store::{Error as StoreError, KeyError};
-use nexus_web::problem::{self, Problem};
+use nexus_web::problem::{self, Problem, safe_pointer};
 use serde::{Deserialize, Serialize};
 
+use crate::accepted::IDEMPOTENCY_REPLAYED;
 use crate::executor::LoadError;
 
 /// The rule of a reference that leads nowhere.
 pub const UNRESOLVED: &str = "unresolved-reference";
+/// The rule of an entry whose `ifMatch` does not hold.
+pub const MISMATCH: &str = "version-mismatch";
 
 /// One thing that is wrong with what was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// JSON pointer (RFC 6901) into the body, or empty for the whole of it.
+    /// JSON pointer (RFC 6901) into the body, or empty for the whole of it. Faults are kept in the clear for retries, so
+    /// names that only the sender knows are left out of it.
     pub pointer: String,
     /// A stable code such as `bad-date`.
     pub rule: String,
@@ -37,7 +42,7 @@ enum KindName {
 
 impl Fault {
     pub fn new(kind: ErrorKind, pointer: impl Into<String>, rule: &str, detail: &str) -> Self {
-        Self { pointer: pointer.into(), rule: rule.to_owned(), detail: detail.to_owned(), kind }
+        Self { pointer: safe_pointer(pointer.into()), rule: rule.to_owned(), detail: detail.to_owned(), kind }
     }
 
     pub fn invalid(pointer: impl Into<String>, rule: &str, detail: &str) -> Self {
@@ -97,6 +102,27 @@ pub enum Refusal {
     Unreadable(#[from] ReadError),
     #[error("internal error: {0}")]
     Internal(&'static str),
+    /// What the same request was told before.
+    #[error(transparent)]
+    Again(Box<Refusal>),
+}
+
+/// A refusal as it is kept for a retry: rules, places and numbers, nothing about the patient.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum KeptRefusal {
+    Faults(Vec<Fault>),
+    ClaimTaken { kind: String },
+    PreconditionFailed { sequence: Option<i64> },
+}
+
+impl From<KeptRefusal> for Refusal {
+    fn from(kept: KeptRefusal) -> Self {
+        match kept {
+            KeptRefusal::Faults(faults) => Self::Faults(faults),
+            KeptRefusal::ClaimTaken { kind } => Self::ClaimTaken { kind },
+            KeptRefusal::PreconditionFailed { sequence } => Self::PreconditionFailed { sequence },
+        }
+    }
 }
 
 impl From<LoadError> for Refusal {
@@ -120,6 +146,20 @@ impl Refusal {
         Self::Faults(vec![Fault::of(error)])
     }
 
+    /// What is kept of it under the idempotency key, if it is one that a later state might not repeat: a copy of the
+    /// request that arrives late must not take effect after its sender was told no. What is refused for its form is
+    /// refused again anyway.
+    pub fn to_kept(&self) -> Option<KeptRefusal> {
+        match self {
+            Self::Faults(faults) if faults.iter().all(|fault| fault.kind == ErrorKind::Conflict) => {
+                Some(KeptRefusal::Faults(faults.clone()))
+            }
+            Self::ClaimTaken { kind } => Some(KeptRefusal::ClaimTaken { kind: kind.clone() }),
+            Self::PreconditionFailed { sequence } => Some(KeptRefusal::PreconditionFailed { sequence: *sequence }),
+            _ => None,
+        }
+    }
+
     /// The outcome as metrics count it.
     pub fn outcome(&self) -> &'static str {
         match self {
@@ -128,6 +168,7 @@ impl Refusal {
             Self::Store(_) | Self::Unreadable(_) | Self::Internal(_) | Self::Contended => "failed",
             Self::PreconditionFailed { .. } | Self::InFlight | Self::KeyReused | Self::ClaimTaken { .. } => "conflict",
             Self::Request(_) | Self::Faults(_) | Self::Forbidden | Self::NotFound => "refused",
+            Self::Again(refusal) => refusal.outcome(),
         }
     }
 
@@ -145,13 +186,19 @@ impl Refusal {
             Self::Contended => Problem::version_conflict(),
             Self::Store(error) => store_problem(error),
             Self::Unreadable(_) | Self::Internal(_) => Problem::from_error(&self),
+            Self::Again(refusal) => refusal.into_problem(),
         }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        self.into_problem().into_response()
+        let again = matches!(self, Self::Again(_));
+        let mut response = self.into_problem().into_response();
+        if again {
+            response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
     }
 }
 
@@ -162,6 +209,9 @@ fn faults_problem(faults: &[Fault]) -> Problem {
     let Some(first) = faults.first() else { return Problem::internal() };
     if faults.iter().all(|fault| fault.rule == UNRESOLVED) {
         return Problem::unresolved_reference(listed);
+    }
+    if faults.iter().all(|fault| fault.rule == MISMATCH) {
+        return Problem::version_mismatch(None).with_errors(listed);
     }
     if has(ErrorKind::Invalid) {
         return Problem::invalid_value(listed);

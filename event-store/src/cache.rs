@@ -15,6 +15,12 @@ impl<A: Clone + Send + Sync + 'static> AggregateCache<A> {
         Self(moka::sync::Cache::new(entries_max))
     }
 
+    /// A cache of at most this many bytes, as `weigh` counts those of an aggregate.
+    pub fn weighed(bytes_max: u64, weigh: impl Fn(&A) -> usize + Send + Sync + 'static) -> Self {
+        let weigher = move |_: &Uuid, (_, state): &(i64, A)| u32::try_from(weigh(state)).unwrap_or(u32::MAX);
+        Self(moka::sync::Cache::builder().weigher(weigher).max_capacity(bytes_max).build())
+    }
+
     /// The aggregate as last seen by this process, and its sequence then.
     pub fn get(&self, id: Uuid) -> Option<(i64, A)> {
         self.0.get(&id)
@@ -63,5 +69,19 @@ mod tests {
         assert_eq!(cache.get(id), None);
         cache.put(id, 1, "first");
         assert_eq!(cache.get(id), Some((1, "first")));
+    }
+
+    #[test]
+    fn a_weighed_cache_is_bounded_by_bytes() {
+        let cache = AggregateCache::weighed(1_000, |text: &String| text.len());
+        for _ in 0..100 {
+            cache.put(Uuid::new_v4(), 1, "x".repeat(100));
+        }
+        cache.0.run_pending_tasks();
+        assert!(cache.0.weighted_size() <= 1_000 && cache.0.entry_count() > 0, "{:?}", cache.0);
+        let large = Uuid::new_v4();
+        cache.put(large, 1, "x".repeat(2_000));
+        cache.0.run_pending_tasks();
+        assert_eq!(cache.get(large), None, "what would push out everything else is not kept");
     }
 }

@@ -57,13 +57,12 @@ impl<A: Aggregate> AggregateContext<A> for LoadedAggregate<A> {
 impl<A: Aggregate + Clone + 'static> AggregateStore<A> {
     /// A store over the log. `subject_of` says whose data an aggregate is, from its id and its state after the command.
     pub fn new(log: EventLog, subject_of: impl Fn(Uuid, &A) -> Uuid + Send + Sync + 'static) -> Self {
-        let repository =
-            PostgresEventRepository::new(log.pool().clone()).with_tables("event_streams", "event_snapshots");
         let cache = AggregateCache::new(CACHE_ENTRIES_MAX);
         log.on_rollback({
             let cache = cache.clone();
             move || cache.clear()
         });
+        let repository = repository(&log);
         Self { log, repository, subject_of: Arc::new(subject_of), cache }
     }
 
@@ -168,6 +167,11 @@ impl<A: Aggregate + Clone + 'static> EventStore<A> for AggregateStore<A> {
     }
 }
 
+/// A stock repository that reads the log through its views.
+pub(crate) fn repository(log: &EventLog) -> PostgresEventRepository {
+    PostgresEventRepository::new(log.pool().clone()).with_tables("event_streams", "event_snapshots")
+}
+
 fn parse_id<E: std::error::Error>(text: &str) -> Result<Uuid, AggregateError<E>> {
     text.parse().map_err(|error: uuid::Error| AggregateError::UnexpectedError(Box::new(error)))
 }
@@ -213,7 +217,7 @@ fn envelope<A: Aggregate>(event: StoredEvent) -> Result<EventEnvelope<A>, Aggreg
 }
 
 /// A row of the view `event_streams`, as postgres-es hands it over.
-fn sealed_event(row: SerializedEvent) -> Result<SealedEvent, Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) fn sealed_event(row: SerializedEvent) -> Result<SealedEvent, Box<dyn std::error::Error + Send + Sync>> {
     #[derive(Deserialize)]
     struct Payload {
         sealed: String,

@@ -19,6 +19,7 @@ mod migrate;
 mod partition;
 mod position;
 mod published;
+mod resume;
 mod snapshot;
 
 pub use append::{Append, Claim, ClaimRules, Claimed, Expectation, IdempotencyKey, Outcome, ReleaseClaim, TakeClaim};
@@ -33,4 +34,5 @@ pub use log::{EventLog, LogConfig};
 pub use migrate::{migrate_keys, migrate_log};
 pub use partition::{PARTITIONS_DEFAULT, partition_of};
 pub use position::{InvalidPositionToken, PositionToken, Receipt};
+pub use resume::Resumed;
 pub use snapshot::SNAPSHOT_EVERY;

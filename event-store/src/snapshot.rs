@@ -40,22 +40,31 @@ pub(crate) async fn load(
     key: &SubjectKey,
     stream: (&str, Uuid),
 ) -> Result<Option<(i64, Vec<u8>)>, Error> {
+    let Some((sequence, sealed)) = find(pool, stream).await? else { return Ok(None) };
+    Ok(open(key, stream, sequence, &sealed).map(|state| (sequence, state)))
+}
+
+/// The latest snapshot as it is stored, and its sequence.
+pub(crate) async fn find(pool: &PgPool, stream: (&str, Uuid)) -> Result<Option<(i64, Vec<u8>)>, Error> {
     let row = sqlx::query("select sequence, sealed from snapshots where aggregate_type = $1 and aggregate_id = $2")
         .bind(stream.0)
         .bind(stream.1.to_string())
         .fetch_optional(pool)
         .await?;
-    let Some(row) = row else { return Ok(None) };
-    let sequence: i64 = row.try_get("sequence")?;
-    match crate::envelope::open_row(key, &context(stream, sequence), row.try_get("sealed")?) {
-        Ok(state) => Ok(Some((sequence, state))),
+    row.map(|row| Ok((row.try_get("sequence")?, row.try_get("sealed")?))).transpose()
+}
+
+/// The state in a snapshot, if it opens.
+pub(crate) fn open(key: &SubjectKey, stream: (&str, Uuid), sequence: i64, sealed: &[u8]) -> Option<Vec<u8>> {
+    match crate::envelope::open_row(key, &context(stream, sequence), sealed) {
+        Ok(state) => Some(state),
         Err(error) => {
             tracing::warn!(
                 aggregate.r#type = stream.0,
                 error = &error as &dyn std::error::Error,
                 "a snapshot does not open"
             );
-            Ok(None)
+            None
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What happens to every request of either door, in one place.
 //!
-//! From the outside in: the request gets an id, a span and a place in the metrics; it is bounded in number and time; a
-//! panic or a bare error of the framework becomes a problem; where the route asks for it, the bearer token becomes a
-//! [`Caller`]. Spans and metrics know routes by their pattern only: a real path or query may hold a name.
+//! From the outside in: the request gets an id, a span and a line in the metrics; it is bounded in time; a panic or a bare
+//! error of the framework becomes a problem; where the route asks for it, the bearer token becomes a [`Caller`]; then it
+//! takes one of a bounded number of places, which so belong to callers who are known. Spans and metrics know routes by
+//! their pattern only: a real path or query may hold a name.
 
 use std::{
     any::Any,
@@ -94,21 +95,28 @@ impl Pipeline {
     /// Puts the pipeline around the routes: those of `protected` need a bearer token, those of `open` do not.
     /// Operational routes are merged into the result, outside of it.
     pub fn wrap(&self, protected: Router, open: Router) -> Router {
-        let protected = protected.route_layer(from_fn_with_state(self.verifier.clone(), authenticate));
-        bound(protected.merge(open), self.limits)
+        let places = Arc::new(Semaphore::new(self.limits.in_flight_max));
+        // Outside of the places: a token that has to wait for the issuer's keys must not keep anybody out.
+        let authenticated = from_fn_with_state(self.verifier.clone(), authenticate);
+        let protected = protected.layer(from_fn_with_state(places.clone(), admit)).route_layer(authenticated);
+        let open = open.layer(from_fn_with_state(places, admit));
+        surround(protected.merge(open), self.limits)
     }
 }
 
 /// Everything but authentication, for a process whose routes need none.
 pub fn bound(router: Router, limits: Limits) -> Router {
-    let guard =
-        Guard { places: Arc::new(Semaphore::new(limits.in_flight_max)), request_timeout: limits.request_timeout };
+    let places = Arc::new(Semaphore::new(limits.in_flight_max));
+    surround(router.layer(from_fn_with_state(places, admit)), limits)
+}
+
+fn surround(router: Router, limits: Limits) -> Router {
     router
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(limits.json.bytes_max))
         .layer(limits.json.layer())
-        .layer(from_fn_with_state(guard, protect))
+        .layer(from_fn_with_state(limits.request_timeout, protect))
         .layer(from_fn(observe))
 }
 
@@ -163,18 +171,23 @@ async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Bounds a request in number and time, and turns whatever goes wrong without a problem into one.
-async fn protect(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let Ok(_place) = guard.places.try_acquire() else {
-        return Problem::overloaded().into_response();
-    };
+/// Bounds a request in time, and turns whatever goes wrong without a problem into one.
+async fn protect(State(request_timeout): State<Duration>, request: Request, next: Next) -> Response {
     let reads = request.method().is_safe();
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match timeout(guard.request_timeout, answer).await {
+    match timeout(request_timeout, answer).await {
         Ok(Ok(response)) => with_problem_body(response),
         Ok(Err(panic)) => answer_panic(panic),
         Err(_) if reads => Problem::overloaded().with_detail("The answer took too long.").into_response(),
         Err(_) => Problem::outcome_unknown().into_response(),
+    }
+}
+
+/// Bounds the requests that are worked on at a time.
+async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match places.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => Problem::overloaded().into_response(),
     }
 }
 
@@ -194,12 +207,6 @@ async fn authenticate(State(verifier): State<Verifier>, mut request: Request, ne
             Problem::unauthenticated(error).into_response()
         }
     }
-}
-
-#[derive(Clone)]
-struct Guard {
-    places: Arc<Semaphore>,
-    request_timeout: Duration,
 }
 
 /// What the metrics will say of a request. One that is dropped unfinished counts as closed by the caller.

@@ -20,6 +20,8 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub const ERRORS_MAX: usize = 100;
 /// The longest JSON pointer in a body, in bytes.
 const POINTER_BYTES_MAX: usize = 256;
+/// The longest name of an element, in bytes; FHIR R4's longest have some 40.
+const NAME_BYTES_MAX: usize = 64;
 
 /// One kind of refusal: the last part of its `type`, its status and its fixed title.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,13 +136,18 @@ impl Fault {
     /// A fault of the element at `pointer`. A pointer may lead through members that only the sender knows: what does not
     /// look like the name of an element is left out of it.
     pub fn new(pointer: impl Into<String>, code: impl Into<String>, detail: impl Into<String>) -> Self {
-        let mut pointer = without_strange_names(pointer.into());
-        if pointer.len() > POINTER_BYTES_MAX {
-            let end = (0..=POINTER_BYTES_MAX).rev().find(|end| pointer.is_char_boundary(*end)).unwrap_or(0);
-            pointer.truncate(end);
-        }
-        Self { pointer, code: code.into(), detail: detail.into() }
+        Self { pointer: safe_pointer(pointer.into()), code: code.into(), detail: detail.into() }
     }
+}
+
+/// A JSON pointer that may be shown and kept: short, and without what does not look like the name of an element.
+pub fn safe_pointer(pointer: String) -> String {
+    let mut pointer = without_strange_names(pointer);
+    if pointer.len() > POINTER_BYTES_MAX {
+        let end = (0..=POINTER_BYTES_MAX).rev().find(|end| pointer.is_char_boundary(*end)).unwrap_or(0);
+        pointer.truncate(end);
+    }
+    pointer
 }
 
 /// Replaces each token of a JSON pointer by `?` unless it is an index or could be the name of an element, as FHIR and we
@@ -151,7 +158,8 @@ fn without_strange_names(pointer: String) -> String {
         let name = token.strip_prefix('_').unwrap_or(token);
         // The one FHIR data type with digits in its name, as in `valueBase64Binary`.
         let name = name.strip_suffix("Base64Binary").unwrap_or(name);
-        name.starts_with(|first: char| first.is_ascii_lowercase())
+        name.len() <= NAME_BYTES_MAX
+            && name.starts_with(|first: char| first.is_ascii_lowercase())
             && name.bytes().all(|byte| byte.is_ascii_alphabetic())
     };
     let plain = |token: &str| token.is_empty() || index(token) || element(token);

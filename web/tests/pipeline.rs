@@ -23,12 +23,18 @@ use nexus_web::{
     json::{Json, JsonLimits},
     pipeline::{Authenticated, Limits, Pipeline, RequestId, authorize},
     problem::Problem,
-    server::{self, Readiness},
+    server::{self, ConnectionLimits, Readiness},
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -56,6 +62,10 @@ struct Door {
 
 impl Door {
     async fn start(limits: Limits) -> Self {
+        Self::start_within(limits, ConnectionLimits::default()).await
+    }
+
+    async fn start_within(limits: Limits, connections: ConnectionLimits) -> Self {
         let issuer = TestIssuer::start().await;
         let release = Arc::new(Notify::new());
         let held = Arc::clone(&release);
@@ -95,7 +105,8 @@ impl Door {
         let router = router.merge(server::operational_routes(readiness));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = tokio::spawn(server::serve(listener, router, stop.clone(), Duration::from_secs(2)));
+        let serving =
+            tokio::spawn(server::serve_within(listener, router, stop.clone(), Duration::from_secs(2), connections));
         Self { address, issuer, release, entered, stop, serving }
     }
 
@@ -304,4 +315,49 @@ async fn a_request_that_never_ends_does_not_stop_the_stop() {
     door.serving.await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(4));
     endless.abort();
+}
+
+/// Requests whose tokens name invented keys wait for the issuer, but not in anybody's place.
+#[tokio::test]
+async fn a_flood_of_invented_keys_keeps_nobody_out() {
+    let door = Door::start(Limits { in_flight_max: 4, ..Limits::default() }).await;
+    let stranger = SigningKey::generate().unwrap();
+    let flood = |at: usize| {
+        let header = json!({"alg": "ES256", "kid": format!("invented-{at}")});
+        let token = mint_with(&stranger, &header, &door.issuer.claims("who", &[Role::Nurse], None));
+        tokio::spawn(Client::new().get(door.url("/who")).bearer_auth(token).send())
+    };
+    let mut waiting: Vec<_> = (0..64).map(flood).collect();
+    // All that are answered without a look at the issuer are; the others wait about a second for the next one.
+    for _ in 0..20 {
+        let response = timeout(Duration::from_secs(5), door.get("/who").send()).await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    for request in waiting.drain(..) {
+        assert_eq!(request.await.unwrap().unwrap().status(), 401);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_off_and_gives_up_its_place() {
+    let connections = ConnectionLimits {
+        connections_max: 2,
+        header_timeout: Duration::from_millis(300),
+        ..ConnectionLimits::default()
+    };
+    let door = Door::start_within(Limits::default(), connections).await;
+    let mut slow = Vec::new();
+    for head in ["", "GET /open HTTP/1.1\r\nhost: x\r\n"] {
+        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    // Both places are taken, so this waits for one of them.
+    let response = timeout(Duration::from_secs(10), Client::new().get(door.url("/open")).send()).await.unwrap();
+    assert_eq!(response.unwrap().status(), 200);
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        let ended = timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "the connection was not cut");
+    }
 }

@@ -62,7 +62,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Command<T> {
 }
 
 /// Caller, headers and body of a request. The body has passed size, nesting and repeated members; none at all is `{}`.
-pub async fn read_request<S: Send + Sync>(request: Request, state: &S) -> Result<(Call, Bytes), Problem> {
+async fn read_request<S: Send + Sync>(request: Request, state: &S) -> Result<(Call, Bytes), Problem> {
     let (mut parts, body) = request.into_parts();
     let Authenticated(caller) = Authenticated::from_request_parts(&mut parts, state).await?;
     let RequestId(request_id) =

@@ -10,5 +10,5 @@ pub use datatypes::{
     Address, Coding, Concept, HumanName, Identifier, Moment, OptionalReason, Quantity, Reason, Telecom, at_or_now,
     coded, list, object, reference, text, time,
 };
-pub use json::{Command, Id, NoBody, ResourceBody, TypedId, read_request, resource};
+pub use json::{Command, Id, NoBody, ResourceBody, TypedId, resource};
 pub use overlay::overlay;

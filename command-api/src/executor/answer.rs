@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Standing;
-use crate::refusal::Refusal;
+use crate::refusal::{KeptRefusal, Refusal};
 
 /// What is kept for a retry: ids, numbers and codes, nothing about the patient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,12 @@ pub struct Told {
     pub sequence: i64,
     pub created: bool,
     pub notes: Vec<Note>,
+}
+
+/// What the store keeps of a command that was refused.
+#[derive(Serialize, Deserialize)]
+struct Refused {
+    refused: KeptRefusal,
 }
 
 /// The outcome of an accepted command.
@@ -52,11 +58,26 @@ impl Told {
     }
 }
 
+/// A refusal as the store keeps it under the idempotency key, if it is one to be kept.
+pub fn refusal_to_json(refusal: &Refusal) -> Result<Option<Value>, Refusal> {
+    let kept = refusal.to_kept().map(|refused| serde_json::to_value(Refused { refused }));
+    kept.transpose().map_err(|_| Refusal::Internal("a refusal can't be written as JSON"))
+}
+
 impl Answer {
     /// The answer that was given to the same request before.
+    ///
+    /// # Errors
+    /// If that answer was a refusal.
     pub fn replay(receipt: Receipt, response: Value) -> Result<Self, Refusal> {
-        // A key that was used for a bundle and now comes with a command has another fingerprint, so this fits.
-        let told = serde_json::from_value(response).map_err(|_| Refusal::Internal("a stored answer can't be read"))?;
-        Ok(Self { told, receipt: Some(receipt), replayed: true, published: None })
+        let unreadable = |_| Refusal::Internal("a stored answer can't be read");
+        // A key that was used for a bundle and now comes with a command has another fingerprint, so one of these fits.
+        if response.get("refused").is_some() {
+            let Refused { refused } = serde_json::from_value(response).map_err(unreadable)?;
+            return Err(Refusal::Again(Box::new(refused.into())));
+        }
+        let told = serde_json::from_value(response).map_err(unreadable)?;
+        let receipt = Some(receipt).filter(|receipt| !receipt.positions.is_empty());
+        Ok(Self { told, receipt, replayed: true, published: None })
     }
 }

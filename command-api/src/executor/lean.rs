@@ -14,6 +14,7 @@ use nexus_domain::observation::Observation;
 use nexus_domain::patient::{Patient, PatientCommand};
 use nexus_domain::{PatientFacts, Record};
 use nexus_event_store::AggregateCache;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::load::Standing;
@@ -50,14 +51,14 @@ pub trait Lean: Record {
 }
 
 macro_rules! caches {
-    ($($field:ident: $aggregate:ident = $entries:expr),* $(,)?) => {
-        /// One bounded cache per aggregate type.
+    ($($field:ident: $aggregate:ident = $mebibytes:expr),* $(,)?) => {
+        /// One cache per aggregate type, bounded by bytes.
         #[derive(Clone)]
         pub struct Caches { $($field: Cache<$aggregate>,)* }
 
         impl Default for Caches {
             fn default() -> Self {
-                Self { $($field: Cache::new($entries),)* }
+                Self { $($field: Cache::weighed($mebibytes * 1024 * 1024, |standing| weigh(standing)),)* }
             }
         }
 
@@ -70,18 +71,44 @@ macro_rules! caches {
     };
 }
 
-// How many states of each type are kept; a state is about as large as its resource.
+// How many mebibytes of states of each type are kept: a usual state has a few kibibytes, the largest a thousand.
 caches! {
-    patient: Patient = 50_000,
-    encounter: Encounter = 20_000,
-    observation: Observation = 10_000,
-    condition: Condition = 10_000,
-    allergy: Allergy = 10_000,
-    medication_order: MedicationOrder = 20_000,
-    appointment: Appointment = 20_000,
-    consent: Consent = 10_000,
-    clinical_record: ClinicalRecord = 5_000,
-    directory_entry: DirectoryEntry = 10_000,
+    patient: Patient = 64,
+    encounter: Encounter = 32,
+    observation: Observation = 16,
+    condition: Condition = 16,
+    allergy: Allergy = 16,
+    medication_order: MedicationOrder = 32,
+    appointment: Appointment = 32,
+    consent: Consent = 16,
+    clinical_record: ClinicalRecord = 16,
+    directory_entry: DirectoryEntry = 16,
+}
+
+/// What a state takes beside its resource, in bytes.
+const STATE_BYTES: usize = 512;
+/// What a member of an object takes beside its name and value, in bytes.
+const MEMBER_BYTES: usize = 48;
+
+/// About how many bytes a state takes: its resource decides.
+fn weigh<A: Record>(standing: &Standing<A>) -> usize {
+    STATE_BYTES + standing.state.resource().map_or(0, |resource| weigh_members(resource.members()))
+}
+
+fn weigh_members(members: &Map<String, Value>) -> usize {
+    members.iter().map(|(name, value)| MEMBER_BYTES + name.len() + weigh_value(value)).sum()
+}
+
+fn weigh_value(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) => 0,
+            // Numbers keep their digits as text.
+            Value::Number(number) => number.as_str().len(),
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weigh_value).sum(),
+            Value::Object(members) => weigh_members(members),
+        }
 }
 
 macro_rules! lean {
@@ -157,5 +184,20 @@ impl Lean for Appointment {
         if let AppointmentCommand::Record { slot_taken, .. } = action {
             *slot_taken = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_weighs_about_what_it_takes() {
+        let text = "x".repeat(100_000);
+        assert!((100_000..101_000).contains(&weigh_value(&json!([{"a": text}]))));
+        // A list of short numbers takes many times its text.
+        assert!(weigh_value(&json!(vec![0; 10_000])) >= 10_000 * size_of::<Value>());
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use nexus_domain::{ReadError, Record, read};
-use nexus_event_store::{Error, EventLog, StoredEvent};
+use nexus_event_store::{Error, EventLog, Resumed, StoredEvent};
 use uuid::Uuid;
 
 use super::lean::{Caches, Lean};
+use super::{Executor, snapshots};
 
 /// An aggregate as it stands, and how far its stream has got.
 #[derive(Clone, Debug, Default)]
@@ -25,11 +26,17 @@ impl<A: Record> Standing<A> {
     /// Folds a stream, whatever versions its events were written in.
     pub fn fold(events: Vec<StoredEvent>) -> Result<Self, ReadError> {
         let mut standing = Self::default();
+        standing.fold_on(events)?;
+        Ok(standing)
+    }
+
+    /// Folds further events of the same stream.
+    pub fn fold_on(&mut self, events: Vec<StoredEvent>) -> Result<(), ReadError> {
         for stored in events {
             let event = read::<A>(&stored.header.event_type, &stored.header.event_version, stored.payload)?;
-            standing.advance(event, stored.header.subject, stored.header.recorded_at);
+            self.advance(event, stored.header.subject, stored.header.recorded_at);
         }
-        Ok(standing)
+        Ok(())
     }
 
     /// One event further.
@@ -45,7 +52,11 @@ impl<A: Record> Standing<A> {
 /// for long; an answer that stores nothing is given on a fresh state only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
+    /// From memory if it is there.
     Cached,
+    /// The same for what the command is about to create: most likely there is no such stream yet.
+    Creating,
+    /// From the log.
     Fresh,
 }
 
@@ -60,19 +71,43 @@ pub enum LoadError {
 
 /// Loads an aggregate; the flag tells whether it came from memory.
 pub async fn load<A: Lean>(
-    log: &EventLog,
-    caches: &Caches,
+    executor: &Executor,
     id: Uuid,
     freshness: Freshness,
 ) -> Result<(Arc<Standing<A>>, bool), LoadError> {
-    if freshness == Freshness::Cached
-        && let Some((_, standing)) = A::cache(caches).get(id)
+    if freshness != Freshness::Fresh
+        && let Some((_, standing)) = A::cache(&executor.caches).get(id)
     {
         return Ok((standing, true));
     }
-    let standing = Arc::new(Standing::<A>::fold(log.stream(A::TYPE, id).await?)?);
-    keep(caches, id, &standing);
+    let (standing, folded) = read_stream::<A>(&executor.log, id, freshness).await?;
+    let standing = Arc::new(standing);
+    keep(&executor.caches, id, &standing);
+    executor.snapshots.after_load(id, folded, &standing);
     Ok((standing, false))
+}
+
+/// Reads a stream from its latest snapshot on: a cold aggregate through postgres-es, whatever is in the way of many
+/// requests by a statement of our own (ADR 6). Answers how many events had to be folded, too.
+async fn read_stream<A: Lean>(
+    log: &EventLog,
+    id: Uuid,
+    freshness: Freshness,
+) -> Result<(Standing<A>, usize), LoadError> {
+    let Resumed { snapshot, events } = match freshness {
+        Freshness::Cached => log.resume_cold::<A>(id).await?,
+        Freshness::Creating | Freshness::Fresh => log.resume(A::TYPE, id).await?,
+    };
+    let (mut standing, events) = match snapshot {
+        None => (Standing::default(), events),
+        Some((header, kept)) => match snapshots::restore::<A>(&header, kept) {
+            Some(standing) => (standing, events),
+            None => (Standing::default(), log.stream(A::TYPE, id).await?),
+        },
+    };
+    let folded = events.len();
+    standing.fold_on(events)?;
+    Ok((standing, folded))
 }
 
 /// Remembers an aggregate that exists.

@@ -7,6 +7,7 @@ mod answer;
 mod in_flight;
 mod lean;
 mod load;
+mod snapshots;
 mod view;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use answer::{Answer, Told};
 pub use in_flight::{InFlight, Turn};
 pub use lean::{Cache, Caches, Lean};
 pub use load::{Freshness, LoadError, Standing, keep, load};
+pub use snapshots::Snapshots;
 pub use view::{View, allergies_of};
 
 use crate::call::Call;
@@ -57,6 +59,7 @@ pub struct Executor {
     pub caches: Caches,
     pub existence: Existence,
     pub in_flight: InFlight,
+    snapshots: Snapshots,
 }
 
 /// What one attempt came to.
@@ -75,7 +78,13 @@ impl Executor {
             let caches = caches.clone();
             move || caches.clear()
         });
-        Self { existence: Existence::new(log.clone()), log, caches, in_flight: InFlight::default() }
+        Self {
+            existence: Existence::new(log.clone()),
+            snapshots: Snapshots::start(log.clone()),
+            log,
+            caches,
+            in_flight: InFlight::default(),
+        }
     }
 
     /// Carries out one command.
@@ -102,7 +111,7 @@ impl Executor {
             match self.attempt(call, task, &mut view, now).await? {
                 Attempt::Done(answer) => return Ok(answer),
                 Attempt::Settled(_) if view.from_memory => freshness = Freshness::Fresh,
-                Attempt::Settled(result) => return self.first_answer(call).await?.map_or(result, Ok),
+                Attempt::Settled(result) => return self.remember(call, result).await,
                 Attempt::Moved => {
                     freshness = Freshness::Fresh;
                     pause(attempt).await;
@@ -153,7 +162,9 @@ impl Executor {
         let (append, next, told) = prepare(call, id, subject, view, events)?;
         match self.log.append(append).await? {
             Outcome::Appended(receipt) => {
-                keep(&self.caches, id, &Arc::new(Standing { recorded_at: Some(receipt.recorded_at), ..next }));
+                let next = Arc::new(Standing { recorded_at: Some(receipt.recorded_at), ..next });
+                keep(&self.caches, id, &next);
+                self.snapshots.after_append(id, view.standing.sequence, &next);
                 Ok(Attempt::Done(Answer { told, receipt: Some(receipt), replayed: false, published: None }))
             }
             Outcome::Conflict { .. } => Ok(Attempt::Moved),
@@ -165,7 +176,24 @@ impl Executor {
         }
     }
 
-    /// What was answered when this request came first, if it came before: a retry gets that, though things moved on.
+    /// Keeps an answer for which nothing was stored, so that a retry gets it though things move on. If the same request
+    /// was answered before, that answer is given.
+    async fn remember(&self, call: &Call, result: Result<Answer, Refusal>) -> Result<Answer, Refusal> {
+        let response = match &result {
+            Ok(answer) => Some(answer.told.to_json()?),
+            Err(refusal) => answer::refusal_to_json(refusal)?,
+        };
+        let Some(append) = response.and_then(|response| call.answer_only(response)) else {
+            return self.first_answer(call).await?.map_or(result, Ok);
+        };
+        match self.log.append(append).await? {
+            Outcome::Duplicate { same_request: true, receipt, response } => Answer::replay(receipt, response),
+            Outcome::Duplicate { same_request: false, .. } => Err(Refusal::KeyReused),
+            _ => result,
+        }
+    }
+
+    /// What was answered when this request came first, if it came before.
     async fn first_answer(&self, call: &Call) -> Result<Option<Answer>, Refusal> {
         let Some(key) = &call.idempotency else { return Ok(None) };
         match self.log.recall(key).await? {

@@ -32,14 +32,17 @@ pub struct View<A> {
 impl<A: Lean> View<A> {
     /// Looks at the aggregate and at the patient whose it is.
     pub async fn look(executor: &Executor, task: &Task<A>, freshness: Freshness) -> Result<Self, Refusal> {
-        let (log, caches) = (&executor.log, &executor.caches);
-        let (standing, from_memory) = load::<A>(log, caches, task.id, freshness).await?;
+        let of_its_own = match (freshness, task.subject) {
+            (Freshness::Cached, Some(_)) => Freshness::Creating,
+            _ => freshness,
+        };
+        let (standing, from_memory) = load::<A>(executor, task.id, of_its_own).await?;
         let subject = standing.subject.or(task.subject);
         let facts = PatientFacts::default();
         let mut view =
             Self { standing, subject, facts, patient: None, survivor: None, allergies_until: None, from_memory };
         if let Some(subject) = subject.filter(|_| A::ABOUT_A_PATIENT) {
-            let (patient, from_memory) = load::<Patient>(log, caches, subject, freshness).await?;
+            let (patient, from_memory) = load::<Patient>(executor, subject, freshness).await?;
             view.facts = patient.state.facts();
             view.patient = Some((subject, patient.sequence));
             view.from_memory |= from_memory;
@@ -61,7 +64,7 @@ impl<A: Lean> View<A> {
     /// memory: two records must not replace each other.
     pub async fn look_at_survivor(&mut self, executor: &Executor, action: &mut A::Action) -> Result<(), Refusal> {
         if let Some(id) = A::survivor(action) {
-            let (patient, _) = load::<Patient>(&executor.log, &executor.caches, id, Freshness::Fresh).await?;
+            let (patient, _) = load::<Patient>(executor, id, Freshness::Fresh).await?;
             A::learn_survivor(action, &patient.state.facts());
             self.survivor = Some((id, patient.sequence));
         }

@@ -14,7 +14,7 @@ use super::group::Told;
 use crate::accepted::{PREFERENCE_APPLIED, set_outcome};
 use crate::app::App;
 use crate::call::Call;
-use crate::refusal::{Fault, Refusal};
+use crate::refusal::{Fault, MISMATCH, Refusal};
 
 /// What became of one entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl BundleAnswer {
         let kept: Kept =
             serde_json::from_value(response).map_err(|_| Refusal::Internal("a stored answer can't be read"))?;
         let restore = |kept: KeptReceipt| Receipt { positions: kept.positions, recorded_at: kept.recorded_at };
-        let receipt = receipt.or_else(|| kept.receipt.map(restore));
+        let receipt = receipt.filter(|receipt| !receipt.positions.is_empty()).or_else(|| kept.receipt.map(restore));
         Ok(Self { kind, entries: kept.entries, receipt, replayed: true })
     }
 
@@ -231,6 +231,9 @@ fn details<'a>(rule: &'a str, text: &'a str) -> DetailsJson<'a> {
 }
 
 fn status_of(faults: &[Fault]) -> &'static str {
+    if faults.first().is_some_and(|fault| fault.rule == MISMATCH) {
+        return "412 Precondition Failed";
+    }
     match faults.first().map(|fault| fault.kind) {
         Some(ErrorKind::Conflict) => "409 Conflict",
         Some(ErrorKind::NotFound) => "404 Not Found",

@@ -1,13 +1,11 @@
 //! A batch bundle: every entry by itself, with an outcome of its own.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use chrono::Utc;
 use futures::{StreamExt, stream};
-use nexus_domain::types::ClaimKind;
-use nexus_event_store::{Append, Outcome, Receipt};
+use nexus_event_store::{Outcome, Receipt};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -15,7 +13,7 @@ use super::ATTEMPTS_MAX;
 use super::answer::{BundleAnswer, EntryOutcome};
 use super::bundle::Kind;
 use super::decide::decide;
-use super::group::Told;
+use super::group::{TakenSlots, Told};
 use super::known::Known;
 use super::resolve::Resolved;
 use super::transaction::{read_and_resolve, taken};
@@ -66,7 +64,7 @@ pub async fn process(app: &App, call: &Call, json: Bytes) -> Result<BundleAnswer
 async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved) -> Result<Done, Refusal> {
     let index = resolved.entry.index;
     let mut known = Some(known);
-    let mut slots_taken = HashSet::new();
+    let mut slots_taken = TakenSlots::new();
     for attempt in 0..ATTEMPTS_MAX {
         let now_known = match known.take() {
             Some(known) => known,
@@ -79,23 +77,25 @@ async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved)
         if decision.group.events.is_empty() {
             return Ok((EntryOutcome::Accepted(told), None));
         }
-        let (append, _) = decision.group.into_append(call, None, Value::Null);
+        let (append, takings) = decision.group.into_append(call, None, Value::Null);
         match app.executor.log.append(append).await? {
             Outcome::Appended(receipt) => {
                 let told = Told { recorded_at: Some(receipt.recorded_at), ..told };
                 return Ok((EntryOutcome::Accepted(told), Some(receipt)));
             }
             Outcome::Conflict { .. } => pause(attempt).await,
-            Outcome::ClaimTaken { kind, .. } if kind == ClaimKind::PractitionerSlot.as_str() => {
-                slots_taken.insert(index);
-            }
-            // Somebody created it in the meantime: that is what the condition is for.
-            Outcome::ClaimTaken { holder_id, .. } if resolved.entry.if_none_exist.is_some() => {
-                return Ok((EntryOutcome::Accepted(existing(&resolved, holder_id)), None));
-            }
-            Outcome::ClaimTaken { kind, .. } => match taken(index, &kind) {
-                Refusal::Faults(faults) => return Ok((EntryOutcome::Refused(faults), None)),
-                other => return Err(other),
+            Outcome::ClaimTaken { kind, index: at, holder_id, .. } => match takings.get(at) {
+                Some(taking) if taking.is_slot() => {
+                    slots_taken.insert(taking.claim.clone(), holder_id);
+                }
+                // Somebody created it in the meantime: that is what the condition is for.
+                Some(taking) if taking.conditional => {
+                    return Ok((EntryOutcome::Accepted(existing(&resolved, holder_id)), None));
+                }
+                _ => match taken(index, &kind) {
+                    Refusal::Faults(faults) => return Ok((EntryOutcome::Refused(faults), None)),
+                    other => return Err(other),
+                },
             },
             Outcome::Duplicate { .. } => return Err(Refusal::Internal("an entry without a key was a duplicate")),
         }
@@ -123,17 +123,10 @@ async fn remember(
     receipt: Option<Receipt>,
 ) -> Result<BundleAnswer, Refusal> {
     let answer = BundleAnswer::new(Kind::Batch, outcomes, receipt);
-    let Some(key) = call.idempotency.clone() else { return Ok(answer) };
-    let append = Append {
-        idempotency: Some(key),
-        response: answer.to_json()?,
-        expect: Vec::new(),
-        take: Vec::new(),
-        release: Vec::new(),
-        events: Vec::new(),
-        metadata: call.metadata.clone(),
-        traceparent: None,
-    };
+    if call.idempotency.is_none() {
+        return Ok(answer);
+    }
+    let Some(append) = call.answer_only(answer.to_json()?) else { return Ok(answer) };
     match app.executor.log.append(append).await? {
         Outcome::Duplicate { same_request: true, response, .. } => BundleAnswer::replay(Kind::Batch, None, response),
         Outcome::Duplicate { same_request: false, .. } => Err(Refusal::KeyReused),

@@ -1,10 +1,12 @@
 //! From the bytes of a bundle to its entries.
 
+use std::fmt;
+
 use nexus_domain::fhir::{Resource, is_resource_type};
 use nexus_web::json::parse;
 use nexus_web::problem::Problem;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -53,6 +55,8 @@ pub struct Entry {
     pub resource: Option<Resource>,
     /// How other entries may refer to this one, beside by type and id.
     pub aliases: Vec<String>,
+    /// The address that relative references of the resource are relative to, if its full URL tells.
+    pub base: Option<String>,
     pub if_none_exist: Option<Criterion>,
     pub if_match: Option<i64>,
 }
@@ -75,7 +79,7 @@ struct BundleJson {
     #[serde(rename = "type")]
     _kind: IgnoredAny,
     #[serde(default)]
-    entry: Vec<EntryJson>,
+    entry: Entries,
     #[serde(rename = "id")]
     _id: Option<IgnoredAny>,
     #[serde(rename = "meta")]
@@ -94,6 +98,38 @@ struct BundleJson {
     _link: Option<IgnoredAny>,
     #[serde(rename = "signature")]
     _signature: Option<IgnoredAny>,
+}
+
+/// The entries, as many as are taken here; further ones are read over and take no memory.
+#[derive(Default)]
+struct Entries {
+    taken: Vec<EntryJson>,
+    too_many: bool,
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Self::default())
+    }
+}
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self, A::Error> {
+        while self.taken.len() < ENTRIES_MAX {
+            let Some(entry) = list.next_element()? else { return Ok(self) };
+            self.taken.push(entry);
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            self.too_many = true;
+        }
+        Ok(self)
+    }
 }
 
 /// Only what tells the kind; the rest is read where it keeps nobody waiting.
@@ -155,10 +191,10 @@ pub fn kind(json: &[u8]) -> Result<Kind, Refusal> {
 /// The entries, in order.
 pub fn entries(call: &Call, json: &[u8]) -> Result<Vec<EntryResult>, Refusal> {
     let bundle: BundleJson = parse(json)?;
-    if bundle.entry.len() > ENTRIES_MAX {
+    if bundle.entry.too_many {
         return Err(Problem::batch_too_large(ENTRIES_MAX).into());
     }
-    Ok(bundle.entry.into_iter().enumerate().map(|(index, entry)| read_entry(call, index, entry)).collect())
+    Ok(bundle.entry.taken.into_iter().enumerate().map(|(index, entry)| read_entry(call, index, entry)).collect())
 }
 
 fn read_entry(call: &Call, index: usize, json: EntryJson) -> EntryResult {
@@ -203,6 +239,7 @@ fn read_entry(call: &Call, index: usize, json: EntryJson) -> EntryResult {
     }
     let full_url = json.full_url.as_deref();
     let (id, aliases) = identify(call, index, resource_type, url_id, full_url, resource.as_ref());
+    let base = full_url.and_then(|url| base_of(url, resource_type, url_id.or(own_id)));
     let mut entry = Entry {
         index,
         method,
@@ -210,6 +247,7 @@ fn read_entry(call: &Call, index: usize, json: EntryJson) -> EntryResult {
         id,
         resource,
         aliases,
+        base,
         if_none_exist,
         if_match,
     };
@@ -277,11 +315,49 @@ fn identify(
         let absolute = full_url.filter(|url| url.starts_with("http"));
         match (absolute, given) {
             (Some(url), _) => derived_id(&["fhir", url]),
-            (None, Some(id)) => derived_id(&["fhir", resource_type, id]),
+            (None, Some(id)) => foreign_id(None, resource_type, id),
             (None, None) => call.new_id_of(&index.to_string()),
         }
     });
     let mut aliases: Vec<String> = full_url.map(str::to_owned).into_iter().collect();
     aliases.extend(given.filter(|given| *given != id.to_string()).map(|given| format!("{resource_type}/{given}")));
     (id, aliases)
+}
+
+/// `http://x/fhir` of `http://x/fhir/Patient/1`.
+fn base_of(full_url: &str, resource_type: &str, id: Option<&str>) -> Option<String> {
+    let base = full_url.strip_suffix(id?)?.strip_suffix('/')?.strip_suffix(resource_type)?.strip_suffix('/')?;
+    base.starts_with("http").then(|| base.to_owned())
+}
+
+/// The id that a resource has here whose id elsewhere is no UUID: the same for its entry and for references to it.
+pub fn foreign_id(base: Option<&str>, resource_type: &str, id: &str) -> Uuid {
+    match base {
+        Some(base) => derived_id(&["fhir", &format!("{base}/{resource_type}/{id}")]),
+        None => derived_id(&["fhir", resource_type, id]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body of the largest size has room for 22 million empty entries.
+    #[test]
+    fn entries_beyond_the_limit_take_no_memory() {
+        let text =
+            format!(r#"{{"resourceType": "Bundle", "type": "batch", "entry": [{}{{}}]}}"#, "{},".repeat(1_000_000));
+        let bundle: BundleJson = parse(text.as_bytes()).unwrap();
+        assert!(bundle.entry.too_many);
+        assert_eq!(bundle.entry.taken.len(), ENTRIES_MAX);
+    }
+
+    #[test]
+    fn the_base_of_a_full_url_is_what_comes_before_type_and_id() {
+        assert_eq!(base_of("http://x/fhir/Patient/1", "Patient", Some("1")).as_deref(), Some("http://x/fhir"));
+        for (url, id) in [("http://x/fhir/Patient/1", None), ("urn:uuid:1", Some("1")), ("http://x/Basic/1", Some("1"))]
+        {
+            assert_eq!(base_of(url, "Patient", id), None);
+        }
+    }
 }

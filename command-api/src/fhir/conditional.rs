@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::executor::stored_claim;
 
-/// How many directory identifiers are remembered.
-const REMEMBERED_MAX: u64 = 100_000;
+/// How many bytes of directory identifiers are remembered.
+const REMEMBERED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// For how long: an identifier may move to another entry.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 
@@ -49,6 +49,12 @@ impl Criterion {
         (!query.contains('&') && !value.is_empty() && criterion.claim().is_some()).then_some(criterion)
     }
 
+    /// About how many bytes it takes.
+    fn weight(&self) -> u32 {
+        let bytes = size_of::<Self>() + self.resource_type.len() + self.system.len() + self.value.len();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
     /// The claim that whoever bears the identifier holds; nothing if identifiers of the type are not claimed.
     pub fn claim(&self) -> Option<Claim> {
         match self.resource_type.as_str() {
@@ -69,8 +75,11 @@ pub struct References {
 
 impl References {
     pub fn new(log: EventLog) -> Self {
-        let directory: moka::sync::Cache<Criterion, Uuid> =
-            moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(REMEMBERED_FOR).build();
+        let directory: moka::sync::Cache<Criterion, Uuid> = moka::sync::Cache::builder()
+            .weigher(|criterion: &Criterion, _: &Uuid| criterion.weight())
+            .max_capacity(REMEMBERED_BYTES_MAX)
+            .time_to_live(REMEMBERED_FOR)
+            .build();
         log.on_rollback({
             let directory = directory.clone();
             move || directory.invalidate_all()

@@ -15,18 +15,18 @@ use nexus_domain::fhir::references;
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::observation::Observation;
 use nexus_domain::patient::Patient;
-use nexus_domain::types::{ClaimChange, ClaimKind, ErrorKind, Note};
+use nexus_domain::types::{Claim, ClaimChange, ClaimKind, ErrorKind, Note};
 use nexus_domain::{Fact, Issued, Origin, PatientFacts};
 use uuid::Uuid;
 
 use super::bundle::{Entry, Method};
-use super::group::{Group, Told};
+use super::group::{Group, TakenSlots, Told};
 use super::in_resource;
 use super::known::Known;
 use super::resolve::{Resolved, faults, named_by};
 use crate::executor::{Lean, Standing, new_event};
 use crate::existence::{Named, is_foreign};
-use crate::refusal::{Fault, Refusal};
+use crate::refusal::{Fault, MISMATCH, Refusal};
 
 /// What a group of entries comes to.
 pub struct Decision {
@@ -43,7 +43,7 @@ pub struct Decision {
 pub fn decide(
     resolved: Vec<Resolved>,
     known: Known,
-    slots_taken: &HashSet<usize>,
+    slots_taken: &TakenSlots,
     now: DateTime<Utc>,
 ) -> Result<Decision, Refusal> {
     let inside = owners_inside(&resolved);
@@ -67,8 +67,7 @@ struct Decider<'a> {
     known: Known,
     /// Whose the group's own resources are, if they are of several patients.
     inside: HashMap<Named, Uuid>,
-    /// Entries whose time is somebody else's.
-    slots_taken: &'a HashSet<usize>,
+    slots_taken: &'a TakenSlots,
     now: DateTime<Utc>,
     group: Group,
 }
@@ -148,10 +147,7 @@ impl Decider<'_> {
         let mut issued = self.issue::<A>(entry, standing, subject);
         let mut events = decided(index, standing, &issued)?;
         let mut changes: Vec<ClaimChange> = claims(standing, &events);
-        if let Some(claim) = self.group.taken_here(&changes, id) {
-            if claim.kind != ClaimKind::PractitionerSlot {
-                return Err(one(Fault::new(ErrorKind::Conflict, in_resource(index), claim.kind.as_str(), TAKEN_HERE)));
-            }
+        if self.taken(&changes, id).is_some_and(|claim| claim.kind == ClaimKind::PractitionerSlot) {
             A::learn_slot_taken(&mut issued.action);
             events = decided(index, standing, &issued)?;
             changes = claims(standing, &events);
@@ -160,15 +156,20 @@ impl Decider<'_> {
             let note = Note::of(&nexus_domain::Refusal::ForeignReference);
             events.iter_mut().for_each(|event| event.note(note.clone()));
         }
-        let wanted = criterion.and_then(|criterion| criterion.claim()).map(ClaimChange::Take);
-        if created && wanted.is_some_and(|wanted| !changes.contains(&wanted)) {
+        if let Some(claim) = self.taken(&changes, id) {
+            return Err(one(Fault::new(ErrorKind::Conflict, in_resource(index), claim.kind.as_str(), TAKEN)));
+        }
+        let condition = criterion.and_then(|criterion| criterion.claim());
+        let bears =
+            |claim: &Claim| changes.iter().any(|change| matches!(change, ClaimChange::Take(own) if own == claim));
+        if created && condition.as_ref().is_some_and(|claim| !bears(claim)) {
             let pointer = format!("/entry/{index}/request/ifNoneExist");
             return Err(one(Fault::invalid(pointer, "unsupported-request", NOT_BORNE)));
         }
         self.lean_on::<A>(subject, &issued, !events.is_empty());
         if !events.is_empty() {
             self.group.expect_stream(A::TYPE, id, standing.sequence);
-            self.group.add_claims(index, A::TYPE, id, changes);
+            self.group.add_claims(index, (A::TYPE, id), changes, condition.as_ref());
         }
         let mut sequence = standing.sequence;
         for event in &events {
@@ -184,6 +185,15 @@ impl Decider<'_> {
             notes: events.iter().flat_map(|event| event.notes().to_vec()).collect(),
         };
         Ok((told, events))
+    }
+
+    /// A claim that another entry has taken already, or that is known to be somebody else's.
+    fn taken<'a>(&self, changes: &'a [ClaimChange], holder: Uuid) -> Option<&'a Claim> {
+        let elsewhere = |change: &'a ClaimChange| match change {
+            ClaimChange::Take(claim) => self.slots_taken.get(claim).filter(|other| **other != holder).map(|_| claim),
+            ClaimChange::Release(_) => None,
+        };
+        self.group.taken_here(changes, holder).or_else(|| changes.iter().find_map(elsewhere))
     }
 
     /// Everything outside of the bundle that the resource refers to exists.
@@ -214,9 +224,6 @@ impl Decider<'_> {
             (_, Some(resource)) => A::record(resource),
             (_, None) => A::retract(),
         };
-        if self.slots_taken.contains(&entry.index) {
-            A::learn_slot_taken(&mut action);
-        }
         if A::needs_allergies(&action) {
             let allergies = self.known.allergies.get(&subject);
             A::learn_allergies(&mut action, allergies.map(|(active, _)| active.clone()).unwrap_or_default());
@@ -258,7 +265,7 @@ fn owners_inside(resolved: &[Resolved]) -> HashMap<Named, Uuid> {
     of_patients().filter_map(owned).collect()
 }
 
-const TAKEN_HERE: &str = "Another entry of the bundle holds what must be unique.";
+const TAKEN: &str = "Another entry of the bundle, or somebody else, holds what must be unique.";
 const NOT_BORNE: &str = "The resource has to bear the identifier that it is created under.";
 
 fn one(fault: Fault) -> Refusal {
@@ -282,10 +289,16 @@ fn check_condition<A: Lean>(entry: &Entry, standing: &Standing<A>) -> Result<(),
     if entry.if_match.is_some_and(|sequence| sequence != standing.sequence) {
         let (pointer, detail) =
             (format!("/entry/{}/request/ifMatch", entry.index), "The resource has another version.");
-        return Err(one(Fault::new(ErrorKind::Conflict, pointer, "version-mismatch", detail)));
+        return Err(one(Fault::new(ErrorKind::Conflict, pointer, MISMATCH, detail)));
     }
-    let other_type = standing.state.resource().is_some_and(|old| old.resource_type() != entry.resource_type);
-    if other_type && entry.method != Method::Post { Err(unknown(entry)) } else { Ok(()) }
+    if standing.state.resource().is_none_or(|old| old.resource_type() == entry.resource_type) {
+        return Ok(());
+    }
+    if entry.method == Method::Delete {
+        return Err(unknown(entry));
+    }
+    let detail = "A resource of another type is recorded under this id.";
+    Err(one(Fault::new(ErrorKind::Conflict, in_resource(entry.index), "id-of-another-type", detail)))
 }
 
 fn unknown(entry: &Entry) -> Refusal {

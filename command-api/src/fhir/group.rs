@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use nexus_domain::types::{Claim, ClaimChange, Note};
+use nexus_domain::types::{Claim, ClaimChange, ClaimKind, Note};
 use nexus_event_store::{Append, Expectation, IdempotencyKey, NewEvent, ReleaseClaim, TakeClaim};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,14 +29,27 @@ pub struct Told {
     pub notes: Vec<Note>,
 }
 
+/// A claim that an entry takes.
+#[derive(Clone, Debug)]
+pub struct Taking {
+    pub entry: usize,
+    pub claim: Claim,
+    pub holder_id: Uuid,
+    /// It is what the entry's `ifNoneExist` asks about: if somebody else holds it, the condition is met.
+    pub conditional: bool,
+}
+
+/// Times of practitioners that are taken, and whose they are.
+pub type TakenSlots = HashMap<Claim, Uuid>;
+
 /// The parts of an append, and which entry each claim is from.
 #[derive(Default)]
 pub struct Group {
     pub events: Vec<NewEvent>,
     expect: Vec<Expectation>,
     take: Vec<TakeClaim>,
-    /// For each claim taken: the entry.
-    taken_by: Vec<usize>,
+    /// The same claims, in the same order.
+    takings: Vec<Taking>,
     release: Vec<ReleaseClaim>,
     claimed: HashMap<Claim, Uuid>,
     /// Streams and tails that are expected already.
@@ -68,15 +81,22 @@ impl Group {
         })
     }
 
-    /// Adds what an entry does to the claims.
-    pub fn add_claims(&mut self, index: usize, holder_type: &str, holder_id: Uuid, changes: Vec<ClaimChange>) {
+    /// Adds what an entry does to the claims. `condition` is the claim that its `ifNoneExist` asks about.
+    pub fn add_claims(
+        &mut self,
+        entry: usize,
+        (holder_type, holder_id): (&str, Uuid),
+        changes: Vec<ClaimChange>,
+        condition: Option<&Claim>,
+    ) {
         for change in changes {
             match change {
                 ClaimChange::Take(claim) => {
                     if self.claimed.insert(claim.clone(), holder_id).is_none() {
+                        let conditional = condition == Some(&claim);
+                        self.takings.push(Taking { entry, claim: claim.clone(), holder_id, conditional });
                         let holder_type = holder_type.to_owned();
                         self.take.push(TakeClaim { claim: stored_claim(claim), holder_type, holder_id });
-                        self.taken_by.push(index);
                     }
                 }
                 ClaimChange::Release(claim) => {
@@ -87,18 +107,13 @@ impl Group {
         }
     }
 
-    /// The entry that wanted a claim, by the claim's place among those taken.
-    pub fn entry_of(taken_by: &[usize], claim_index: usize) -> usize {
-        taken_by.get(claim_index).copied().unwrap_or_default()
-    }
-
-    /// The append, and for each claim taken its entry.
+    /// The append, and what it takes: its claims in their order.
     pub fn into_append(
         self,
         call: &Call,
         idempotency: Option<IdempotencyKey>,
         response: Value,
-    ) -> (Append, Vec<usize>) {
+    ) -> (Append, Vec<Taking>) {
         let append = Append {
             idempotency,
             response,
@@ -109,6 +124,13 @@ impl Group {
             metadata: call.metadata.clone(),
             traceparent: call.traceparent.clone(),
         };
-        (append, self.taken_by)
+        (append, self.takings)
+    }
+}
+
+impl Taking {
+    /// Whether it is a practitioner's time, which history may want though it is taken.
+    pub fn is_slot(&self) -> bool {
+        self.claim.kind == ClaimKind::PractitionerSlot
     }
 }

@@ -14,22 +14,23 @@ mod group;
 mod known;
 mod names;
 mod resolve;
+mod room;
 mod transaction;
 
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::response::Response;
 use nexus_auth::policy::{Action, ResourceContext};
 use nexus_domain::fhir::Resource;
-use nexus_web::json::JsonLimits;
-use nexus_web::pipeline::authorize;
-use nexus_web::problem::Problem;
+use nexus_web::json::{JsonLimits, RawJson};
+use nexus_web::pipeline::{Authenticated, RequestId, authorize};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use conditional::References;
+pub use room::Room;
 
 use crate::app::App;
-use crate::body::read_request;
 use crate::call::Call;
 use crate::executor::count;
 use crate::openapi::{BundleBody, BundleResponseBody, CommandHeaders, Refusals};
@@ -48,18 +49,28 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(process_bundle)).layer(JsonLimits::of_bytes(BUNDLE_BYTES_MAX).layer())
 }
 
-/// A bundle as it came.
+/// A bundle as it came, with the room that it takes until it is answered.
 pub struct BundleRequest {
     call: Call,
     json: axum::body::Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
-impl<S: Send + Sync> FromRequest<S> for BundleRequest {
-    type Rejection = Problem;
+impl FromRequest<App> for BundleRequest {
+    type Rejection = Refusal;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let (call, json) = read_request(request, state).await?;
-        Ok(Self { call, json })
+    /// A body of this size is read only for a caller who may send it, and only if there is room for it.
+    async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let Authenticated(caller) = Authenticated::from_request_parts(&mut parts, app).await?;
+        authorize(&caller, Action::ImportBundle, &ResourceContext::none())?;
+        let room = app.room.take(&parts.headers)?;
+        let RequestId(request_id) =
+            RequestId::from_request_parts(&mut parts, app).await.unwrap_or_else(|never| match never {});
+        let RawJson(json) = RawJson::from_request(Request::from_parts(parts.clone(), body), app).await?;
+        let hashed = json.clone();
+        let call = busy(move || Call::new(&parts, caller, request_id, &hashed)).await??;
+        Ok(Self { call, json, _room: room })
     }
 }
 
@@ -77,8 +88,7 @@ impl<S: Send + Sync> FromRequest<S> for BundleRequest {
     responses((status = 200, description = "Processed", body = BundleResponseBody, content_type = "application/fhir+json"),
         Refusals))]
 async fn process_bundle(State(app): State<App>, request: BundleRequest) -> Result<Response, Refusal> {
-    let BundleRequest { call, json } = request;
-    authorize(&call.caller, Action::ImportBundle, &ResourceContext::none())?;
+    let BundleRequest { call, json, _room } = request;
     let _turn = app.executor.in_flight.enter(&call)?;
     let whole = json.clone();
     let kind = busy(move || bundle::kind(&whole)).await??;

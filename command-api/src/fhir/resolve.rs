@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use nexus_domain::aggregate_for;
-use nexus_domain::fhir::{Reference, Resource, is_directory_type, patient_of, references, rewrite_references};
+use nexus_domain::fhir::{
+    Reference, Resource, is_directory_type, is_resource_type, patient_of, references, rewrite_references,
+};
 use uuid::Uuid;
 
-use super::bundle::{Entry, EntryResult, Kind, Method};
+use super::bundle::{Entry, EntryResult, Kind, Method, foreign_id};
 use super::conditional::Criterion;
 use super::names::Names;
 use super::{each_reference, in_resource};
-use crate::existence::Named;
+use crate::existence::{Named, StreamId};
 use crate::refusal::Fault;
 
 /// An entry that is ready to be decided about.
@@ -44,7 +46,7 @@ pub fn criteria(entries: &mut [EntryResult]) -> HashSet<Criterion> {
 /// Resolves every entry. Faults stay with their entries.
 pub fn resolve(kind: Kind, entries: Vec<EntryResult>, bearers: &HashMap<Criterion, Uuid>) -> Vec<ResolvedResult> {
     let names = Names::of(entries.iter().flatten(), bearers);
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     let mut resolved: Vec<ResolvedResult> = entries
         .into_iter()
         .map(|entry| entry.and_then(|entry| resolve_entry(kind, entry, &names, bearers, &mut seen)))
@@ -68,12 +70,19 @@ impl Resolved {
     }
 }
 
+/// What the entries so far are called, and what they write.
+#[derive(Default)]
+struct Seen {
+    names: HashSet<String>,
+    streams: HashSet<StreamId>,
+}
+
 fn resolve_entry(
     kind: Kind,
     mut entry: Entry,
     names: &Names,
     bearers: &HashMap<Criterion, Uuid>,
-    seen: &mut HashSet<String>,
+    seen: &mut Seen,
 ) -> ResolvedResult {
     let index = entry.index;
     let Some(aggregate_type) = aggregate_for(&entry.resource_type) else {
@@ -81,15 +90,21 @@ fn resolve_entry(
         return Err(vec![Fault::invalid(pointer, "unsupported-type", "Resources of this type are not filed here.")]);
     };
     let names_of_it: HashSet<String> = entry.aliases.iter().cloned().chain([entry.name()]).collect();
-    if names_of_it.into_iter().any(|name| !seen.insert(name)) {
+    if names_of_it.into_iter().any(|name| !seen.names.insert(name)) {
         let detail = "Another entry has the same type and id, or the same fullUrl.";
         return Err(vec![Fault::invalid(format!("/entry/{index}"), "repeated-entry", detail)]);
     }
     let existing = entry.if_none_exist.as_ref().and_then(|criterion| bearers.get(criterion)).copied();
+    if existing.is_none() && !seen.streams.insert((aggregate_type.to_owned(), entry.id)) {
+        let detail = "An entry of another type has the same id. Ids are unique among such types here.";
+        return Err(vec![Fault::invalid(format!("/entry/{index}"), "repeated-id", detail)]);
+    }
     let mut refers_to = HashSet::new();
     let mut subject = None;
+    let base = entry.base.as_deref();
     if let Some(resource) = entry.resource.as_mut().filter(|_| existing.is_none()) {
-        refers_to = rewrite(kind, index, resource, names, bearers)?;
+        let resolver = Resolver { kind, base, names, bearers };
+        refers_to = resolver.rewrite(index, resource)?;
         subject = if is_directory_type(&entry.resource_type) { Some(entry.id) } else { patient_of(resource) };
     }
     Ok(Resolved { entry, aggregate_type, subject, refers_to, existing })
@@ -106,59 +121,95 @@ enum Target {
     Nowhere,
 }
 
-/// Rewrites the references of a resource; answers the resources that have to exist.
-fn rewrite(
+/// Resolves the references of one entry.
+struct Resolver<'a> {
     kind: Kind,
-    index: usize,
-    resource: &mut Resource,
-    names: &Names,
-    bearers: &HashMap<Criterion, Uuid>,
-) -> Result<HashSet<Named>, Vec<Fault>> {
-    let mut refers_to = HashSet::new();
-    let mut nowhere = HashSet::new();
-    rewrite_references(resource, &mut |text| match target(kind, text, names, bearers) {
-        Target::Leave => None,
-        Target::Outside(named) => {
-            refers_to.insert(named);
-            None
-        }
-        Target::Rewrite(new, outside) => {
-            refers_to.extend(outside);
-            Some(new)
-        }
-        Target::Nowhere => {
-            nowhere.insert(text.to_owned());
-            None
-        }
-    });
-    if nowhere.is_empty() { Ok(refers_to) } else { Err(faults(index, resource, |text| nowhere.contains(text))) }
+    /// What its relative references are relative to.
+    base: Option<&'a str>,
+    names: &'a Names,
+    bearers: &'a HashMap<Criterion, Uuid>,
 }
 
-fn target(kind: Kind, text: &str, names: &Names, bearers: &HashMap<Criterion, Uuid>) -> Target {
-    if let Some((resource_type, id)) = names.named(text) {
-        return inside(kind, text, resource_type, *id);
+impl Resolver<'_> {
+    /// Rewrites the references of a resource; answers the resources that have to exist.
+    fn rewrite(&self, index: usize, resource: &mut Resource) -> Result<HashSet<Named>, Vec<Fault>> {
+        let mut refers_to = HashSet::new();
+        let mut nowhere = HashSet::new();
+        rewrite_references(resource, &mut |text| match self.target(text) {
+            Target::Leave => None,
+            Target::Outside(named) => {
+                refers_to.insert(named);
+                None
+            }
+            Target::Rewrite(new, outside) => {
+                refers_to.extend(outside);
+                Some(new)
+            }
+            Target::Nowhere => {
+                nowhere.insert(text.to_owned());
+                None
+            }
+        });
+        if nowhere.is_empty() { Ok(refers_to) } else { Err(faults(index, resource, |text| nowhere.contains(text))) }
     }
-    match Reference::parse(text) {
-        Reference::Resource { resource_type, id } => match aggregate_for(&resource_type) {
-            Some(_) => {
-                let named = (resource_type, id);
-                // Another way of writing it, such as with a version.
-                if kind == Kind::Transaction && names.contains(&named) { Target::Leave } else { Target::Outside(named) }
-            }
-            None => Target::Nowhere,
-        },
-        Reference::Conditional { resource_type, system, value } => {
-            let criterion = Criterion::new(&resource_type, &system, &value);
-            match (names.bearing(&criterion).filter(|_| kind == Kind::Transaction), bearers.get(&criterion)) {
-                (Some(id), _) => inside(kind, text, &resource_type, id),
-                (None, Some(id)) => Target::Rewrite(format!("{resource_type}/{id}"), None),
-                (None, None) => Target::Nowhere,
-            }
+
+    fn target(&self, text: &str) -> Target {
+        if let Some((resource_type, id)) = self.names.named(text) {
+            return inside(self.kind, text, resource_type, *id);
         }
-        Reference::Entry(_) => Target::Nowhere,
-        // The rules of form look at these.
-        Reference::Contained(_) | Reference::External | Reference::Malformed => Target::Leave,
+        match Reference::parse(text) {
+            Reference::Resource { resource_type, id } => match aggregate_for(&resource_type) {
+                Some(_) => {
+                    let named = (resource_type, id);
+                    // Another way of writing it, such as with a version.
+                    if self.kind == Kind::Transaction && self.names.contains(&named) {
+                        Target::Leave
+                    } else {
+                        Target::Outside(named)
+                    }
+                }
+                None => Target::Nowhere,
+            },
+            Reference::Conditional { resource_type, system, value } => {
+                self.bearer(text, &resource_type, &system, &value)
+            }
+            Reference::Entry(_) => Target::Nowhere,
+            Reference::Malformed => self.imported(text),
+            // The rules of form look at these.
+            Reference::Contained(_) | Reference::External => Target::Leave,
+        }
     }
+
+    fn bearer(&self, text: &str, resource_type: &str, system: &str, value: &str) -> Target {
+        let criterion = Criterion::new(resource_type, system, value);
+        let here = self.names.bearing(&criterion).filter(|_| self.kind == Kind::Transaction);
+        match (here, self.bearers.get(&criterion)) {
+            (Some(id), _) => inside(self.kind, text, resource_type, id),
+            (None, Some(id)) => Target::Rewrite(format!("{resource_type}/{id}"), None),
+            (None, None) => Target::Nowhere,
+        }
+    }
+
+    /// Something that came under an id that is no UUID: it has the id here that such an entry gets.
+    fn imported(&self, text: &str) -> Target {
+        match foreign(text).filter(|(resource_type, _)| aggregate_for(resource_type).is_some()) {
+            Some((resource_type, id)) => {
+                let id = foreign_id(self.base, resource_type, id);
+                Target::Rewrite(format!("{resource_type}/{id}"), Some((resource_type.to_owned(), id)))
+            }
+            // The rules of form refuse it.
+            None => Target::Leave,
+        }
+    }
+}
+
+/// Type and id of `Practitioner/123`, with or without a version.
+fn foreign(text: &str) -> Option<(&str, &str)> {
+    let (resource_type, rest) = text.split_once('/')?;
+    let id = rest.split_once("/_history/").map_or(rest, |(id, _)| id);
+    let is_id = (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
+    (is_id && is_resource_type(resource_type)).then_some((resource_type, id))
 }
 
 /// Another entry of the bundle. What is stored together exists together; entries of a batch are on their own.

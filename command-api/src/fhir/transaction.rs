@@ -1,56 +1,46 @@
 //! A transaction bundle: everything in one append, or nothing.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use chrono::Utc;
-use nexus_domain::types::{ClaimKind, ErrorKind};
+use nexus_domain::types::ErrorKind;
 use nexus_event_store::Outcome;
 
 use super::answer::{BundleAnswer, EntryOutcome};
 use super::bundle::{self, Kind};
 use super::decide::{Decision, decide};
-use super::group::{Group, Told};
+use super::group::{TakenSlots, Taking, Told};
 use super::known::Known;
 use super::resolve::{Resolved, ResolvedResult, criteria, resolve};
 use super::{ATTEMPTS_MAX, busy, in_resource};
 use crate::app::App;
 use crate::call::Call;
-use crate::executor::pause;
+use crate::executor::{pause, stored_claim};
 use crate::refusal::{Fault, Refusal};
 
 /// What one attempt came to.
 enum Attempt {
     Done(BundleAnswer),
+    /// Something is other than it looked: look again.
     Moved,
-    /// The time that this entry's appointment wants is somebody else's.
-    SlotTaken(usize),
 }
 
 /// Processes a transaction.
 pub async fn process(app: &App, call: &Call, json: Bytes) -> Result<BundleAnswer, Refusal> {
     let call = Arc::new(call.clone());
-    let mut slots_taken = HashSet::new();
-    let mut moved = 0;
-    while moved < ATTEMPTS_MAX {
-        let result = attempt(app, &call, json.clone(), &slots_taken).await;
-        match result {
+    let mut slots_taken = TakenSlots::new();
+    for moved in 0..ATTEMPTS_MAX {
+        match attempt(app, &call, json.clone(), &mut slots_taken).await {
             Ok(Attempt::Done(answer)) => return Ok(answer),
-            Ok(Attempt::Moved) => {
-                pause(moved).await;
-                moved += 1;
-            }
-            // Every such round leaves one entry fewer to find out about.
-            Ok(Attempt::SlotTaken(index)) if slots_taken.insert(index) => {}
-            Ok(Attempt::SlotTaken(_)) => moved += 1,
+            Ok(Attempt::Moved) => pause(moved).await,
             Err(refusal) => return first_answer(app, &call).await?.ok_or(refusal),
         }
     }
     Err(Refusal::Contended)
 }
 
-async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, slots_taken: &HashSet<usize>) -> Result<Attempt, Refusal> {
+async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, slots_taken: &mut TakenSlots) -> Result<Attempt, Refusal> {
     let resolved = read_and_resolve(app, call, json, Kind::Transaction).await?;
     let known = Known::gather(app, &resolved).await?;
     let (resolved, mut faults) = sort_out(resolved);
@@ -61,33 +51,48 @@ async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, slots_taken: &HashSet
     if !faults.is_empty() {
         return Err(Refusal::Faults(faults));
     }
-    if group.events.is_empty() {
-        let first = first_answer(app, call).await?;
-        return Ok(Attempt::Done(first.unwrap_or_else(|| BundleAnswer::new(Kind::Transaction, accepted(told), None))));
-    }
     let mut answer = BundleAnswer::new(Kind::Transaction, accepted(told), None);
     // Nobody asks again without a key.
     let response = if call.idempotency.is_some() { answer.to_json()? } else { serde_json::Value::Null };
-    let (append, taken_by) = group.into_append(call, call.idempotency.clone(), response);
+    let (append, takings) = if group.events.is_empty() {
+        let Some(append) = call.answer_only(response) else { return Ok(Attempt::Done(answer)) };
+        (append, Vec::new())
+    } else {
+        group.into_append(call, call.idempotency.clone(), response)
+    };
     match app.executor.log.append(append).await? {
         Outcome::Appended(receipt) => {
-            answer.receipt = Some(receipt);
+            answer.receipt = Some(receipt).filter(|receipt| !receipt.positions.is_empty());
             Ok(Attempt::Done(answer))
         }
         Outcome::Conflict { .. } => Ok(Attempt::Moved),
-        Outcome::ClaimTaken { kind, index, .. } => {
-            let entry = Group::entry_of(&taken_by, index);
-            if kind == ClaimKind::PractitionerSlot.as_str() {
-                Ok(Attempt::SlotTaken(entry))
-            } else {
-                Err(taken(entry, &kind))
+        Outcome::ClaimTaken { kind, index, .. } => match takings.get(index) {
+            Some(taking) if taking.is_slot() => {
+                look_at_slots(app, &takings, slots_taken).await?;
+                Ok(Attempt::Moved)
             }
-        }
+            // Somebody created it in the meantime, and the next look finds it: that is what the condition is for.
+            Some(taking) if taking.conditional => Ok(Attempt::Moved),
+            taking => Err(taken(taking.map_or(0, |taking| taking.entry), &kind)),
+        },
         Outcome::Duplicate { same_request: true, receipt, response } => {
             BundleAnswer::replay(Kind::Transaction, Some(receipt), response).map(Attempt::Done)
         }
         Outcome::Duplicate { same_request: false, .. } => Err(Refusal::KeyReused),
     }
+}
+
+/// Learns in one round trip which of the times that a group wants are somebody else's.
+async fn look_at_slots(app: &App, takings: &[Taking], slots_taken: &mut TakenSlots) -> Result<(), Refusal> {
+    let slots: Vec<&Taking> = takings.iter().filter(|taking| taking.is_slot()).collect();
+    let claims: Vec<_> = slots.iter().map(|taking| stored_claim(taking.claim.clone())).collect();
+    let holders = app.executor.log.holders(&claims).await?;
+    for (taking, holder) in slots.into_iter().zip(holders) {
+        if let Some((_, holder)) = holder.filter(|(_, holder)| *holder != taking.holder_id) {
+            slots_taken.insert(taking.claim.clone(), holder);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the entries and resolves their references; what is wrong stays with its entry.

@@ -1,9 +1,12 @@
 //! Bad input, each with its problem, and nothing of it stored.
 
-use nexus_testkit::{Answer, Caller, Role};
+use std::time::Duration;
+
+use nexus_testkit::{Answer, Caller, Role, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::world::{
@@ -149,22 +152,57 @@ async fn bundles_that_are_not_what_they_should_be() {
     assert_eq!(world.events().await, 0);
 }
 
-/// A body that says that it is too large is refused before it is sent.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bundle_that_is_too_large_is_refused_at_once() {
-    let world = World::start().await;
+/// Sends the head of a bundle that is announced to have this many bytes, and none of them.
+async fn announce(world: &World, role: Role, bytes: usize) -> TcpStream {
     let address = world.url.trim_start_matches("http://");
     let head = format!(
         "POST /fhir HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: application/fhir+json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n",
-        world.issuer.token(Role::Service),
-        64 * 1024 * 1024 + 1
+         content-length: {bytes}\r\nconnection: close\r\n\r\n",
+        world.issuer.token(role),
     );
-    let mut connection = tokio::net::TcpStream::connect(address).await.expect("the door listens");
+    let mut connection = TcpStream::connect(address).await.expect("the door listens");
     connection.write_all(head.as_bytes()).await.expect("the head is sent");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.expect("there is an answer");
-    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("/problems/body-too-large"), "{answer}");
+    connection
+}
+
+/// What can be refused without the body is refused before it is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_is_refused_before_it_is_sent() {
+    let world = World::start().await;
+    let cases = [
+        (Role::Service, 64 * 1024 * 1024 + 1, "HTTP/1.1 413", "/problems/body-too-large"),
+        (Role::Nurse, 64 * 1024 * 1024, "HTTP/1.1 403", "/problems/forbidden"),
+    ];
+    for (role, bytes, status, problem) in cases {
+        let mut connection = announce(&world, role, bytes).await;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.expect("there is an answer");
+        assert!(answer.starts_with(status) && answer.contains(problem), "{answer}");
+    }
+}
+
+/// Only so many bytes of bundles are held at a time, sent or merely announced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bundles_for_which_there_is_no_room_are_told_to_come_back() {
+    let world = World::start().await;
+    let service = world.service();
+    let small = bundle("transaction", &[create(fhir_patient(Uuid::new_v4(), &fresh("mrn")))]);
+    let mut announced = Vec::new();
+    for _ in 0..2 {
+        announced.push(announce(&world, Role::Service, 64 * 1024 * 1024).await);
+    }
+    let deadline = Duration::from_secs(20);
+    let refused = eventually("there is no more room", deadline, async || {
+        Some(post_bundle(&service, &small).await).filter(|answer| answer.status != 200)
+    })
+    .await;
+    refused.problem(503, "overloaded");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    drop(announced);
+    eventually("there is room again", deadline, async || {
+        Some(post_bundle(&service, &small).await).filter(|answer| answer.status == 200)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::world::{
-    NPI, World, bundle, create, create_unless, fhir_observation, fhir_patient, fresh, post_bundle, practitioner,
-    statuses,
+    NPI, World, bundle, create, create_unless, errors, fhir_observation, fhir_patient, fresh, post_bundle,
+    practitioner, statuses,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,4 +82,44 @@ async fn two_batches_create_a_conditional_entry_once() {
     assert_eq!(created(&one) + created(&two), 20);
     assert!(statuses(&one).iter().chain(&statuses(&two)).all(|status| status.starts_with("20")));
     assert_eq!(world.events().await, 20);
+}
+
+/// The condition asks about one identifier; that another one is taken does not meet it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_is_not_met_by_whoever_bears_another_identifier() {
+    let world = World::start().await;
+    let service = world.service();
+    world.practitioner("222").await;
+    let mut resource = practitioner("111");
+    resource["id"] = json!(Uuid::new_v4());
+    resource["identifier"] = json!([{"system": NPI, "value": "111"}, {"system": NPI, "value": "222"}]);
+    let entries = [create_unless(resource, &format!("identifier={NPI}|111"))];
+    let answer = post_bundle(&service, &bundle("batch", &entries)).await.expect(200);
+    assert_eq!(statuses(&answer), ["409 Conflict"]);
+    let refused = post_bundle(&service, &bundle("transaction", &entries)).await.problem(409, "rule-violated");
+    assert_eq!(errors(&refused), [("/entry/0/resource".to_owned(), "directory-identifier".to_owned())]);
+    assert_eq!(world.events().await, 1);
+}
+
+/// Answers are kept in the clear, so nothing that a sender alone can know may be in them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_of_a_refused_entry_names_no_member_of_the_senders() {
+    let world = World::start().await;
+    let service = world.service();
+    let subject = format!("Patient/{}", world.patient().await);
+    let with = |name: &str| {
+        let mut observation = fhir_observation(Uuid::new_v4(), &subject);
+        observation["extension"] = json!([{"url": "urn:x", "valueCoding": {name: null}}]);
+        create(observation)
+    };
+    let mut astray = fhir_observation(Uuid::new_v4(), &subject);
+    astray["extension"] = json!([{"Zebrafink 3": {"reference": format!("urn:uuid:{}", Uuid::new_v4())}}]);
+    let entries = [with("Zebrafink 1"), with("Zebrafink\u{0}2"), create(astray)];
+    let (sent, key) = (bundle("batch", &entries).to_string(), fresh("key"));
+    let answer = service.post_fhir(sent.clone(), &key).await.expect(200);
+    assert_eq!(statuses(&answer), vec!["422 Unprocessable Entity"; 3]);
+    assert!(!answer.text.contains("Zebrafink"));
+    assert_eq!(service.post_fhir(sent, &key).await.expect(200).text, answer.text);
+    let kept: String = world.ask_log("select string_agg(response::text, ' ') from idempotency").await;
+    assert!(kept.contains("/entry/0/resource/extension/0/valueCoding/?") && !kept.contains("Zebrafink"), "{kept}");
 }

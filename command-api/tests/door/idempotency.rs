@@ -8,7 +8,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::world::{World, bundle, create, fhir_observation, fhir_patient, fresh, heart_rate, patient, post_with};
+use crate::world::{
+    World, bundle, create, fhir_observation, fhir_patient, fresh, heart_rate, id_of, patient, penicillin,
+    penicillin_allergy, post_with,
+};
 
 /// Sends again while the first one is being carried out.
 async fn settled(caller: &Caller, path: &str, key: &str, body: &Value) -> nexus_testkit::Answer {
@@ -101,4 +104,75 @@ async fn a_bundle_sent_again_under_its_key_is_answered_as_before() {
         assert_eq!(world.events().await, before);
         service.post_fhir(bundle(kind, &[]).to_string(), &key).await.problem(422, "idempotency-key-reused");
     }
+}
+
+/// An answer that stored nothing is an answer, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_is_told_that_there_was_nothing_to_do() {
+    let world = World::start().await;
+    let physician = world.caller(Role::Physician);
+    let id = world.patient().await;
+    let body = json!({"code": {"system": "http://snomed.info/sct", "code": "44054006"}});
+    let condition = id_of(&physician.post(&format!("/v1/patients/{id}/conditions"), &body).await.expect(201));
+    let (resolve, key) = (format!("/v1/conditions/{condition}/resolve"), fresh("key"));
+    physician.post(&resolve, &json!({})).await.expect(200);
+    let first = post_with(&physician, &resolve, &key, &json!({})).await.expect(200);
+    assert_eq!((first.header("idempotency-replayed"), first.header("nexus-position")), (None, None));
+    physician.post(&format!("/v1/conditions/{condition}/entered-in-error"), &json!({})).await.expect(200);
+    let late = post_with(&physician, &resolve, &key, &json!({})).await.expect(200);
+    assert_eq!((&late.text, late.header("idempotency-replayed")), (&first.text, Some("true")));
+    assert_eq!(late.header("nexus-position"), None);
+    post_with(&physician, &resolve, &key, &json!({"x": 1})).await.problem(400, "invalid-body");
+
+    // The same of a bundle.
+    let service = world.service();
+    let (patient, observation) = (Uuid::new_v4(), Uuid::new_v4());
+    let entries = [
+        create(fhir_patient(patient, &fresh("mrn"))),
+        create(fhir_observation(observation, &format!("Patient/{patient}"))),
+    ];
+    let (sent, key) = (bundle("transaction", &entries).to_string(), fresh("key"));
+    service.post_fhir(sent.clone(), &fresh("key")).await.expect(200);
+    let first = service.post_fhir(sent.clone(), &key).await.expect(200);
+    let deleted = json!({"request": {"method": "DELETE", "url": format!("Observation/{observation}")}});
+    service.post_fhir(bundle("transaction", &[deleted]).to_string(), &fresh("key")).await.expect(200);
+    let late = service.post_fhir(sent, &key).await.expect(200);
+    assert_eq!((&late.text, late.header("idempotency-replayed")), (&first.text, Some("true")));
+}
+
+/// Its sender was told no: a copy that arrives late must not take effect. What is refused for its form is judged again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_of_what_a_rule_refused_is_refused() {
+    let world = World::start().await;
+    let (physician, registrar) = (world.caller(Role::Physician), world.caller(Role::Registrar));
+    let id = world.patient().await;
+    let allergies = format!("/v1/patients/{id}/allergies");
+    let allergy = id_of(&physician.post(&allergies, &penicillin_allergy()).await.expect(201));
+    let (orders, key) = (format!("/v1/patients/{id}/medication-orders"), fresh("key"));
+    let first = post_with(&physician, &orders, &key, &penicillin()).await;
+    assert_eq!(first.problem(409, "rule-violated")["rule"], "active-allergy");
+    assert_eq!(first.header("idempotency-replayed"), None);
+    physician.post(&format!("/v1/allergies/{allergy}/refute"), &json!({})).await.expect(200);
+    let late = post_with(&physician, &orders, &key, &penicillin()).await;
+    assert_eq!(late.problem(409, "rule-violated")["detail"], first.problem(409, "rule-violated")["detail"]);
+    assert_eq!(late.header("idempotency-replayed"), Some("true"));
+    physician.post(&orders, &penicillin()).await.expect(201);
+
+    let mrn = fresh("mrn");
+    let holder = id_of(&registrar.post("/v1/patients", &patient(&mrn)).await.expect(201));
+    let key = fresh("key");
+    post_with(&registrar, "/v1/patients", &key, &patient(&mrn)).await.problem(409, "claim-taken");
+    registrar.put(&format!("/v1/patients/{holder}"), &patient(&fresh("mrn"))).await.expect(200);
+    let late = post_with(&registrar, "/v1/patients", &key, &patient(&mrn)).await;
+    assert_eq!(late.problem(409, "claim-taken")["rule"], "medical-record-number");
+
+    let put = |key: &'static str| {
+        let request = registrar.request(Method::PUT, &format!("/v1/patients/{holder}"));
+        let body = patient(&mrn);
+        async move { request.header("if-match", "\"3\"").header("idempotency-key", key).json(&body).answer().await }
+    };
+    assert_eq!(put("early").await.problem(412, "version-mismatch")["current_version"], 2);
+    registrar.put(&format!("/v1/patients/{holder}"), &patient(&fresh("mrn"))).await.expect(200);
+    assert_eq!(put("early").await.problem(412, "version-mismatch")["current_version"], 2);
+    put("now").await.expect(200);
 }

@@ -7,6 +7,7 @@ mod rules;
 
 mod concurrency;
 mod idempotency;
+mod snapshots;
 
 mod bad_input;
 mod tokens;

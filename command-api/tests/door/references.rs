@@ -205,3 +205,48 @@ async fn history_that_refers_to_another_patients_resource_is_noted() {
     }
     service.post(&format!("/v1/observations/{odd}/entered-in-error"), &json!({})).await.expect(200);
 }
+/// Ids that are no UUIDs become the same UUIDs each time, so a later bundle may refer to them as they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_to_what_was_imported_under_another_id_find_it() {
+    let world = World::start().await;
+    let service = world.service();
+    let patient = world.patient().await;
+    let subject = format!("Patient/{patient}");
+    let post = |full_url: Option<&str>, id: &str, mut resource: Value| {
+        resource["id"] = json!(id);
+        let mut entry = json!({"request": {"method": "POST", "url": resource["resourceType"]}, "resource": resource});
+        if let Some(url) = full_url {
+            entry["fullUrl"] = json!(url);
+        }
+        entry
+    };
+    let directory = [
+        post(None, "123", practitioner("31")),
+        post(Some("http://ehr.example/fhir/Practitioner/123"), "123", practitioner("32")),
+    ];
+    for entry in directory {
+        let answer = post_bundle(&service, &bundle("batch", &[entry])).await.expect(200);
+        assert_eq!(statuses(&answer), ["201 Created"]);
+    }
+
+    for kind in ["transaction", "batch"] {
+        let by = |reference: &str| performed_by(&subject, reference);
+        let entries = [
+            post(None, &fresh("o"), by("Practitioner/123")),
+            post(None, &fresh("o"), by("Practitioner/123/_history/1")),
+            post(Some("http://ehr.example/fhir/Observation/o-9"), "o-9", by("Practitioner/123")),
+        ];
+        let answer = post_bundle(&service, &bundle(kind, &entries)).await.expect(200);
+        assert!(statuses(&answer).iter().all(|status| status.starts_with("20")), "{kind}: {}", answer.text);
+        let elsewhere = post(Some("http://other.example/fhir/Observation/o-1"), "o-1", by("Practitioner/123"));
+        for unknown in [elsewhere, post(None, "o-2", by("Practitioner/124"))] {
+            let answer = post_bundle(&service, &bundle(kind, &[unknown])).await;
+            if kind == "batch" {
+                assert_eq!(statuses(&answer.expect(200)), ["422 Unprocessable Entity"]);
+            } else {
+                let problem = answer.problem(422, "unresolved-reference");
+                assert_eq!(errors(&problem)[0].0, "/entry/0/resource/performer/0/reference");
+            }
+        }
+    }
+}

@@ -5,8 +5,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::world::{
-    RXNORM, World, appointment, bundle, create, errors, fhir_observation, fhir_patient, fresh, id_of, post_bundle,
-    statuses,
+    NPI, RXNORM, World, appointment, bundle, create, create_unless, errors, fhir_appointment, fhir_observation,
+    fhir_patient, fresh, id_of, post_bundle, practitioner, statuses,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,7 +55,9 @@ async fn a_transaction_replaces_and_takes_back() {
         json!({"resource": resource, "request": {"method": "PUT", "url": format!("Observation/{observation}"), "ifMatch": if_match}})
     };
     let stale = post_bundle(&service, &bundle("transaction", &[put(80, "W/\"4\"")])).await;
-    assert_eq!(stale.problem(409, "rule-violated")["rule"], "version-mismatch");
+    assert_eq!(errors(&stale.problem(412, "version-mismatch"))[0].0, "/entry/0/request/ifMatch");
+    let alone = post_bundle(&service, &bundle("batch", &[put(80, "W/\"4\"")])).await.expect(200);
+    assert_eq!(statuses(&alone), ["412 Precondition Failed"]);
     let replaced = post_bundle(&service, &bundle("transaction", &[put(80, "W/\"1\"")])).await.expect(200);
     assert_eq!(replaced.json()["entry"][0]["response"]["etag"], "W/\"2\"");
 
@@ -218,4 +220,85 @@ async fn a_transaction_decides_again_when_something_moves() {
     };
     tokio::join!(updates, bundles);
     assert_eq!(world.events().await, 1 + 10 + 200);
+}
+
+/// However many of the times that a transaction wants are taken, it learns of all of them at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_with_many_taken_times_is_stored_with_notes() {
+    let world = World::start().await;
+    let service = world.service();
+    let doctor = world.practitioner("4").await;
+    let of = |patient: Uuid, times: i64| {
+        let appointments = (0..times).map(|at| {
+            let hour = |minute: i64| format!("2027-05-{:02}T{:02}:{minute:02}:00Z", 3 + at / 8, 8 + at % 8);
+            create(fhir_appointment(&format!("Patient/{patient}"), doctor, &hour(0), &hour(30)))
+        });
+        appointments.collect::<Vec<_>>()
+    };
+    let (first, second) = (world.patient().await, world.patient().await);
+    post_bundle(&service, &bundle("transaction", &of(first, 40))).await.expect(200);
+    // Each time twice, so that the second one of a time stands behind another entry of the bundle as well.
+    let entries = [of(second, 40), of(second, 41)].concat();
+    let answer = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
+    let body = answer.json();
+    let noted = |index: usize| {
+        body["entry"][index]["response"]["outcome"]["issue"][0]["details"]["coding"][0]["code"] == "slot-taken"
+    };
+    let free: Vec<usize> = (0..81).filter(|index| !noted(*index)).collect();
+    assert_eq!(free, [80]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_transactions_that_create_on_a_condition_both_get_through() {
+    let world = World::start().await;
+    let service = world.service();
+    let patient = world.patient().await;
+    for round in 0..5 {
+        let transaction = || {
+            let mut entries = Vec::new();
+            for number in 0..40 {
+                let npi = format!("{round}-{number}");
+                let mut doctor = practitioner(&npi);
+                doctor["id"] = json!(Uuid::new_v4());
+                let mut observation = fhir_observation(Uuid::new_v4(), &format!("Patient/{patient}"));
+                observation["performer"] =
+                    json!([{"reference": format!("urn:uuid:{}", doctor["id"].as_str().unwrap_or_default())}]);
+                entries.push(create_unless(doctor, &format!("identifier={NPI}|{npi}")));
+                entries.push(create(observation));
+            }
+            bundle("transaction", &entries)
+        };
+        let (one, two) = (transaction(), transaction());
+        let (one, two) = tokio::join!(post_bundle(&service, &one), post_bundle(&service, &two));
+        let (one, two) = (statuses(&one.expect(200)), statuses(&two.expect(200)));
+        let created =
+            |statuses: &[String]| statuses.iter().step_by(2).filter(|status| *status == "201 Created").count();
+        assert_eq!(created(&one) + created(&two), 40);
+    }
+    assert_eq!(world.events().await, 1 + 5 * (40 + 2 * 40));
+}
+
+/// Ids are unique for each type of FHIR, and for each kind of stream here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_id_for_two_types_of_one_kind_is_refused_by_name() {
+    let world = World::start().await;
+    let service = world.service();
+    let subject = json!({"reference": format!("Patient/{}", world.patient().await)});
+    let id = Uuid::new_v4();
+    let of = |resource_type: &str| {
+        let resource = json!({"resourceType": resource_type, "id": id, "status": "completed", "subject": subject});
+        json!({"resource": resource, "request": {"method": "POST", "url": resource_type}})
+    };
+    let both = [of("Procedure"), of("CarePlan")];
+    let refused = post_bundle(&service, &bundle("transaction", &both)).await.problem(422, "invalid-value");
+    assert_eq!(errors(&refused), [("/entry/1".to_owned(), "repeated-id".to_owned())]);
+    let answer = post_bundle(&service, &bundle("batch", &both)).await.expect(200);
+    assert_eq!(statuses(&answer), ["201 Created", "422 Unprocessable Entity"]);
+    let mut put = of("CarePlan");
+    put["request"] = json!({"method": "PUT", "url": format!("CarePlan/{id}")});
+    for entry in [of("CarePlan"), put] {
+        let refused = post_bundle(&service, &bundle("transaction", &[entry])).await.problem(409, "rule-violated");
+        assert_eq!(refused["rule"], "id-of-another-type");
+    }
+    assert_eq!(world.events().await, 2);
 }

@@ -86,10 +86,18 @@ impl World {
 
     /// How many events the log holds.
     pub async fn events(&self) -> i64 {
+        self.ask_log("select count(*) from events").await
+    }
+
+    /// What the log's database answers.
+    pub async fn ask_log<T>(&self, query: &str) -> T
+    where
+        T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'row> sqlx::Decode<'row, sqlx::Postgres>,
+    {
         let pool = self.log.pool().await;
-        let count = sqlx::query_scalar("select count(*) from events").fetch_one(&pool).await.expect("the log answers");
+        let answer = sqlx::query_scalar(query).fetch_one(&pool).await.expect("the log answers");
         pool.close().await;
-        count
+        answer
     }
 
     /// Registers a patient and gives the id.
@@ -175,6 +183,17 @@ pub fn appointment(practitioner: Uuid, start: &str, end: &str) -> Value {
 /// A bundle of these entries.
 pub fn bundle(kind: &str, entries: &[Value]) -> Value {
     json!({"resourceType": "Bundle", "type": kind, "entry": entries})
+}
+
+/// An appointment of a patient with a practitioner, as a bundle has it.
+pub fn fhir_appointment(subject: &str, practitioner: Uuid, start: &str, end: &str) -> Value {
+    json!({
+        "resourceType": "Appointment", "id": Uuid::new_v4(), "status": "booked", "start": start, "end": end,
+        "participant": [
+            {"actor": {"reference": subject}, "status": "accepted"},
+            {"actor": {"reference": format!("Practitioner/{practitioner}")}, "status": "accepted"}
+        ]
+    })
 }
 
 /// An entry that creates a resource under a `urn:uuid:` of its id.

@@ -23,6 +23,8 @@ use crate::problem::{Fault, Problem};
 pub const MAX_DEPTH: usize = 64;
 /// The largest body of a route that does not ask for more, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// From this size on, a body is scanned where it keeps no other request waiting.
+const SCANNED_ASIDE_FROM: usize = 256 * 1024;
 /// The media types that count as JSON.
 const MEDIA_TYPES: [&str; 2] = ["application/json", "application/fhir+json"];
 
@@ -67,7 +69,13 @@ impl<S: Send + Sync> FromRequest<S> for RawJson {
         require_json(request.headers())?;
         let body =
             read_body(request.headers().get(header::CONTENT_LENGTH).cloned(), request.into_body(), limits).await?;
-        check(&body, limits)?;
+        if body.len() < SCANNED_ASIDE_FROM {
+            check(&body, limits)?;
+        } else {
+            let scanned = body.clone();
+            let check = tokio::task::spawn_blocking(move || check(&scanned, limits));
+            check.await.map_err(|_| Problem::internal())??;
+        }
         Ok(Self(body))
     }
 }
