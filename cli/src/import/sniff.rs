@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 
+use nexus_domain::fhir::is_directory_type;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -28,29 +29,14 @@ const ROWS: [&[&str]; 9] = [
     &["ExplanationOfBenefit", "ClaimResponse"],
 ];
 
-/// Types that are about no patient, or need not be.
-const DIRECTORY: [&str; 12] = [
-    "Practitioner",
-    "PractitionerRole",
-    "Organization",
-    "OrganizationAffiliation",
-    "Location",
-    "HealthcareService",
-    "Endpoint",
-    "Device",
-    "Medication",
-    "Substance",
-    "Schedule",
-    "Slot",
-];
-
 /// When something is sent, as the row of its type: later phases refer to what the earlier ones brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Phase(usize);
 
 /// The phase of a file with these types: that of its first one. Practitioners who come with patients don't count.
 pub fn phase(types: &BTreeSet<String>) -> Phase {
-    let is_directory = |name: &String| DIRECTORY.contains(&name.as_str());
+    // A device may be somebody's, and comes with the hospital all the same.
+    let is_directory = |name: &String| is_directory_type(name) || name == "Device";
     let all_directory = types.iter().all(is_directory);
     let rows = types.iter().filter(|name| all_directory || !is_directory(name)).map(|name| row(name));
     Phase(rows.min().unwrap_or(ROWS.len()))

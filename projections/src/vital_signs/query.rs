@@ -65,7 +65,7 @@ const PAGE: &str = "
         and ($3::text is null or system = $3)
         and ($4::timestamptz is null or effective_at >= $4)
         and ($5::timestamptz is null or effective_at < $5)
-        and ($6 or status <> 'entered-in-error')
+        and ($6 or status not in ('entered-in-error', 'cancelled'))
         and ($7::timestamptz is null or effective_at < $7
             or (effective_at = $7 and (observation, component) > ($8, $9)))
     order by effective_at desc, observation, component

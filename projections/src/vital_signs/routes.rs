@@ -37,7 +37,7 @@ struct SeriesParams {
     from: Option<String>,
     /// The last moment, all of it: a date includes the day.
     to: Option<String>,
-    /// Whether to include what was entered in error; not unless told.
+    /// Whether to include what was taken back (entered in error or cancelled), whatever its value; not unless told.
     entered_in_error: Option<bool>,
     /// Values of a page, from 1 to 500; 50 unless told.
     limit: Option<u32>,

@@ -98,6 +98,11 @@ async fn an_amendment_replaces_all_values_and_an_error_hides_them() {
     world.apply(&[first]).await;
     assert_eq!(values(&series(&world, id, "").await), ["125"]);
 
+    let mut cancelled = amended.clone();
+    cancelled["status"] = json!("cancelled");
+    world.apply(&[world.event("Amended", cancelled, json!({"notes": []})).await]).await;
+    assert!(series(&world, id, "").await.is_empty(), "a cancelled observation may hold any value");
+
     let mut wrong = amended;
     wrong["status"] = json!("entered-in-error");
     world.apply(&[world.event("EnteredInError", wrong, json!({})).await]).await;

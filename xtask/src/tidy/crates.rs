@@ -19,7 +19,10 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("nexus-command-api", &["nexus-domain", "nexus-event-store", "nexus-auth", "nexus-web"]),
     ("nexus-projections", &["nexus-domain", "nexus-event-store", "nexus-auth", "nexus-web"]),
     ("nexus-local", &[]),
-    ("nexus-cli", &["nexus-event-store", "nexus-projections", "nexus-command-api", "nexus-auth", "nexus-local"]),
+    (
+        "nexus-cli",
+        &["nexus-domain", "nexus-event-store", "nexus-projections", "nexus-command-api", "nexus-auth", "nexus-local"],
+    ),
     ("nexus-testkit", &["nexus-event-store", "nexus-projections", "nexus-auth"]),
     ("xtask", &["nexus-command-api", "nexus-projections"]),
 ];
