@@ -31,7 +31,8 @@ impl Context {
         (Self { rebalances, closing: AtomicBool::new(false) }, receiver)
     }
 
-    /// From now on revocations are answered here: the work has ended, only leaving the group remains.
+    /// From now on the group is answered here: the work has ended, only leaving remains. Every message needs an answer, or
+    /// closing waits for it for ever.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
@@ -61,7 +62,12 @@ impl ConsumerContext for Context {
             _ => Rebalance::Failed,
         };
         if self.closing.load(Ordering::SeqCst) {
-            if matches!(rebalance, Rebalance::Revoked(_)) && consumer.incremental_unassign(list).is_err() {
+            let answered = match rebalance {
+                Rebalance::Assigned(_) => consumer.incremental_assign(&TopicPartitionList::new()),
+                Rebalance::Revoked(_) => consumer.incremental_unassign(list),
+                Rebalance::Failed => consumer.unassign(),
+            };
+            if answered.or_else(|_| consumer.unassign()).is_err() {
                 tracing::debug!("partitions were gone before they were given up");
             }
         } else if self.rebalances.send(rebalance).is_err() {

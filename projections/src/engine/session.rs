@@ -16,7 +16,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{Offset, error::KafkaError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,11 +28,14 @@ use super::fault::Fault;
 use super::host::Host;
 use super::start::Start;
 use lane::Lane;
+use watch::Watch;
 
 /// The consumer is polled at least so often, should a wake-up ever get lost.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a question to the broker may take.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long leaving the group may take before its other members have to find out by themselves.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -74,14 +77,14 @@ impl Session {
 
     /// Serves the group until told to stop, or until only a new consumer helps. Then leaves it.
     pub(crate) async fn run(mut self, stop: &CancellationToken) -> Ended {
-        let ended = self.serve(stop).await;
-        self.leave().await;
+        let mut watch = Watch::new(self.host.clone(), self.consumer.clone(), self.topic.clone());
+        let ended = self.serve(stop, &mut watch).await;
+        self.leave(watch).await;
         ended
     }
 
-    async fn serve(&mut self, stop: &CancellationToken) -> Ended {
+    async fn serve(&mut self, stop: &CancellationToken, watch: &mut Watch) -> Ended {
         let mut poll = tokio::time::interval(POLL_INTERVAL);
-        let mut watch = watch::Watch::new(self.host.clone(), self.consumer.clone(), self.topic.clone());
         loop {
             tokio::select! {
                 biased;
@@ -199,11 +202,22 @@ impl Session {
     }
 
     /// Ends all work and leaves the group at once, so that others need not wait for a timeout.
-    async fn leave(mut self) {
+    async fn leave(mut self, watch: Watch) {
         stop_all(self.lanes.drain().map(|(_, lane)| lane).collect(), self.host.limits.handover_max).await;
-        // Closing talks to the broker, which may take its time.
-        if tokio::task::spawn_blocking(move || drop(self)).await.is_err() {
-            tracing::warn!("a consumer could not be closed in order");
+        watch.end().await;
+        // Closing talks to the broker, which may take its time, or never answer. On a thread of its own, a consumer that
+        // can't be closed holds up nothing: not the next one, and not the end of the process.
+        let (closed, closing) = oneshot::channel();
+        let read_model = self.host.name();
+        let close = move || {
+            drop(self);
+            // Nobody may be waiting any more.
+            closed.send(()).ok();
+        };
+        let started = std::thread::Builder::new().name("close-consumer".to_owned()).spawn(close);
+        let in_time = tokio::time::timeout(LEAVE_MAX, closing).await;
+        if started.is_err() || !matches!(in_time, Ok(Ok(()))) {
+            tracing::warn!(read_model, "a consumer could not be closed in order");
         }
     }
 }

@@ -54,6 +54,14 @@ impl Watch {
         self.judge(lanes, &ends).await
     }
 
+    /// Waits for a question that is under way: it holds on to the consumer, which could not be closed before it.
+    pub(crate) async fn end(self) {
+        if let Some(asking) = self.asking {
+            // A question that panicked holds on to nothing.
+            drop(asking.await);
+        }
+    }
+
     /// A broker that does not answer gives no ends: Kafka being away is not the consumer's stall.
     fn ask(&self, lanes: &HashMap<i32, Lane>) -> JoinHandle<Ends> {
         let (consumer, topic) = (self.consumer.clone(), self.topic.clone());
