@@ -85,8 +85,10 @@ mod tests {
     #[test]
     fn a_stream_holds_what_it_has_taken_and_not_given_up() {
         let numbered = |number: &str| stored_claim(Claim::medical_record_number("urn:test", number));
-        let registered = |number| stored(1, "Patient.Registered", json!({"Registered": {"resource": patient(number)}}));
-        let updated = |number| stored(2, "Patient.Updated", json!({"Updated": {"resource": patient(number)}}));
+        let registered =
+            |number| stored(1, "Patient.Registered", json!({"Registered": {"resource": patient(number), "notes": []}}));
+        let updated =
+            |number| stored(2, "Patient.Updated", json!({"Updated": {"resource": patient(number), "notes": []}}));
         let claimed = |events| (RULES.claimed)(Patient::TYPE, events).unwrap();
         assert_eq!(claimed(vec![registered("1")]), Claimed { held: vec![numbered("1")], given_up: vec![] });
         let moved = Claimed { held: vec![numbered("2")], given_up: vec![numbered("1")] };

@@ -3,12 +3,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use nexus_event_store::PARTITIONS_DEFAULT;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::database::{Kind, url_of};
 use crate::servers::postgres_url;
+use crate::wait::{DEADLINE, POLL_INTERVAL};
 
 /// Serialises the making of templates among the test programs that run at the same time.
 const TEMPLATE_LOCK: i64 = 0x6e65_7875_7374_706c;
@@ -42,7 +44,25 @@ async fn make(server: &mut PgConnection, kind: Kind, name: &str) {
         Kind::Read => nexus_projections::engine::migrate(&pool).await.expect("the read models' schemas"),
     }
     pool.close().await;
+    wait_until_left(server, &draft).await;
     execute(server, format!("alter database {draft} rename to {name}")).await;
+}
+
+/// The server takes a moment to notice that a connection was closed, and a database in use is not renamed.
+async fn wait_until_left(server: &mut PgConnection, database: &str) {
+    let started = Instant::now();
+    loop {
+        let used: bool = sqlx::query_scalar("select exists (select from pg_stat_activity where datname = $1)")
+            .bind(database)
+            .fetch_one(&mut *server)
+            .await
+            .expect("the server lists its sessions");
+        if !used {
+            return;
+        }
+        assert!(started.elapsed() < DEADLINE, "somebody stays connected to {database}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 pub async fn execute(server: &mut PgConnection, statement: String) {

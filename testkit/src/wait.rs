@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Long enough for a loaded machine; a test that passes needs a fraction of it.
 pub const DEADLINE: Duration = Duration::from_secs(60);
