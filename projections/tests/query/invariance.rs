@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nexus_domain::fhir::is_directory_type;
 use nexus_projections::engine::row_hashes;
 use nexus_projections::{Event, read_models, schema_of};
 use nexus_testkit::TestDatabase;
@@ -28,7 +29,7 @@ async fn afterwards(world: &World, index: usize, mut resource: Value) -> Vec<Eve
     let notes = json!({"notes": [{"rule": "some-rule", "text": "A sentence."}]});
     let amended = match resource["resourceType"].as_str().unwrap() {
         "Patient" => "Updated",
-        "Organization" | "Location" | "Practitioner" | "PractitionerRole" => "Updated",
+        directory if is_directory_type(directory) => "Updated",
         _ => "Amended",
     };
     resource["language"] = json!("en");
