@@ -42,8 +42,9 @@ pub const BUNDLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const ENTRIES_MAX: usize = 20_000;
 /// The largest resource of a bundle.
 pub const RESOURCE_BYTES_MAX: usize = 1024 * 1024;
-/// How often a bundle is done again after something it leaned on moved.
-const ATTEMPTS_MAX: u32 = 5;
+/// How often a bundle is done again after something it leaned on moved. A bundle is slower than the commands that it races
+/// with, so it gets more turns than they do.
+const ATTEMPTS_MAX: u32 = 12;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(process_bundle)).layer(JsonLimits::of_bytes(BUNDLE_BYTES_MAX).layer())
