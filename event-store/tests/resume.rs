@@ -80,7 +80,7 @@ async fn a_stream_goes_on_from_its_latest_snapshot() {
     world.drop().await;
 }
 
-/// The measurement of ADR 6: `cargo test --release -p nexus-event-store --test resume -- --ignored --nocapture`.
+/// The measurement of ADR 7: `cargo test --release -p nexus-event-store --test resume -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn how_long_either_way_takes() {

@@ -88,7 +88,7 @@ pub async fn load<A: Lean>(
 }
 
 /// Reads a stream from its latest snapshot on: a cold aggregate through postgres-es, whatever is in the way of many
-/// requests by a statement of our own (ADR 6). Answers how many events had to be folded, too.
+/// requests by a statement of our own (ADR 7). Answers how many events had to be folded, too.
 async fn read_stream<A: Lean>(
     log: &EventLog,
     id: Uuid,
