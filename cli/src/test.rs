@@ -11,12 +11,13 @@ use crate::args::Test;
 use crate::home::Home;
 use crate::output;
 
+const SCHEMATHESIS_VERSION: &str = "4.32.5";
 const CARGO_DENY_VERSION: &str = "0.20.2";
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn run(home: &Home, options: &Test) -> Result<ExitCode> {
     let started = Instant::now();
-    let steps = Steps { home, servers: None };
+    let steps = Steps { home, servers: None, judges: Vec::new() };
     let outcome = steps.run(options);
     let total = output::seconds(started.elapsed());
     Ok(match outcome {
@@ -34,6 +35,8 @@ pub fn run(home: &Home, options: &Test) -> Result<ExitCode> {
 struct Steps<'a> {
     home: &'a Home,
     servers: Option<Servers>,
+    /// Programs of others that tests ask, by the variable that says where they are.
+    judges: Vec<(&'static str, PathBuf)>,
 }
 
 impl Steps<'_> {
@@ -42,15 +45,19 @@ impl Steps<'_> {
             self.cargo("format", &["fmt", "--all", "--check"])?;
             self.cargo(
                 "lints",
-                &["clippy", "--locked", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"],
+                &["clippy", "--locked", "--profile", "suite", "--workspace", "--all-targets", "--", "-D", "warnings"],
             )?;
             self.cargo("tidy", &["xtask", "tidy"])?;
             self.deny()?;
+            self.cargo("bill of materials", &["xtask", "sbom"])?;
         }
-        self.cargo("programs", &["build", "--locked", "--release", "--workspace", "--bins"])?;
+        self.cargo("programs", &["build", "--locked", "--profile", "suite", "--workspace", "--bins"])?;
         self.start_servers()?;
+        let schemathesis = schemathesis(&self.home.cache()?)?;
+        self.judges.push(("NEXUS_TEST_SCHEMATHESIS", schemathesis));
         let filter = options.filter.as_deref();
-        let arguments = ["test", "--locked", "--release", "--workspace", "--no-fail-fast"].into_iter().chain(filter);
+        let arguments =
+            ["test", "--locked", "--profile", "suite", "--workspace", "--no-fail-fast"].into_iter().chain(filter);
         let tests = self.cargo("tests", &arguments.collect::<Vec<_>>());
         self.stop_servers()?;
         tests
@@ -65,20 +72,29 @@ impl Steps<'_> {
                     .env("NEXUS_TEST_POSTGRES", &servers.postgres_url)
                     .env("NEXUS_TEST_KAFKA", &servers.kafka_address);
             }
+            command.envs(self.judges.iter().map(|(name, program)| (name, program)));
             let status = command.status().context("`cargo` is not installed")?;
             anyhow::ensure!(status.success(), "cargo {} failed", arguments[0]);
             Ok(())
         })
     }
 
-    /// Licences, sources and duplicate bans. Advisories need a database from the network; see SECURITY.md.
+    /// Licences, sources and bans; and known vulnerabilities, where their database is at hand (see SECURITY.md).
     fn deny(&self) -> Result<()> {
         step("dependencies", || {
-            let program = cargo_deny(&self.home.cache()?)?;
-            let mut command = Command::new(program);
-            command.args(["--log-level", "warn", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
-            let status = command.current_dir(self.home.path("")).status()?;
-            anyhow::ensure!(status.success(), "cargo deny failed");
+            let program = installed(&self.home.cache()?, "cargo-deny", CARGO_DENY_VERSION)?;
+            let check = |options: &[&str], what: &[&str]| {
+                let mut command = Command::new(&program);
+                command.current_dir(self.home.path("")).args(["--log-level", "warn"]).args(options);
+                let status = command.args(["check", "--hide-inclusion-graph"]).args(what).status()?;
+                anyhow::ensure!(status.success(), "cargo deny failed");
+                Ok(())
+            };
+            check(&[], &["licenses", "bans", "sources"])?;
+            if advisories_at_hand() {
+                return check(&["--offline"], &["advisories"]);
+            }
+            output::line("known vulnerabilities are NOT checked: there is no copy of the RustSec database here");
             Ok(())
         })
     }
@@ -153,18 +169,42 @@ impl Servers {
     }
 }
 
-/// The pinned `cargo-deny`, built once per checkout.
-fn cargo_deny(cache: &Path) -> Result<PathBuf> {
-    let root = cache.join(format!("cargo-deny-{CARGO_DENY_VERSION}"));
-    let program = root.join("bin/cargo-deny");
+/// A pinned program of cargo's, built once per checkout.
+pub fn installed(cache: &Path, name: &str, version: &str) -> Result<PathBuf> {
+    let root = cache.join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
     if !program.exists() {
-        output::line("building cargo-deny, once for this checkout");
+        output::line(format_args!("building {name}, once for this checkout"));
         let mut command = Command::new("cargo");
-        command.args(["install", "cargo-deny", "--quiet", "--locked", "--version", CARGO_DENY_VERSION]);
+        command.args(["install", name, "--quiet", "--locked", "--version", version]);
         command.arg("--root").arg(&root).arg("--target-dir").arg(root.join("build"));
         let status = command.status()?;
-        anyhow::ensure!(status.success(), "cargo install cargo-deny failed");
+        anyhow::ensure!(status.success(), "cargo install {name} failed");
         std::fs::remove_dir_all(root.join("build")).ok();
     }
     Ok(program)
+}
+
+/// The pinned schemathesis, in a Python environment of its own, made once per checkout.
+fn schemathesis(cache: &Path) -> Result<PathBuf> {
+    let root = cache.join(format!("schemathesis-{SCHEMATHESIS_VERSION}"));
+    let program = root.join("bin/schemathesis");
+    if !program.exists() {
+        output::line("installing schemathesis, once for this checkout");
+        let python = |arguments: &[&str]| Command::new("python3").args(arguments).arg(&root).status();
+        let made = python(&["-m", "venv", "--clear"]).context("`python3` is not installed")?;
+        anyhow::ensure!(made.success(), "python3 -m venv failed");
+        let wanted = format!("schemathesis=={SCHEMATHESIS_VERSION}");
+        let mut command = Command::new(root.join("bin/pip"));
+        command.args(["install", "--quiet", "--disable-pip-version-check", &wanted]);
+        anyhow::ensure!(command.status()?.success(), "pip install schemathesis failed");
+    }
+    Ok(program)
+}
+
+/// Whether cargo-deny has fetched its database before, on a machine that could.
+fn advisories_at_hand() -> bool {
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    cargo.is_some_and(|cargo| cargo.join("advisory-dbs").is_dir())
 }

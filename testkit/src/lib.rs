@@ -7,6 +7,7 @@
 mod caller;
 mod cleanup;
 mod database;
+mod schemathesis;
 mod servers;
 mod template;
 mod topic;
@@ -16,6 +17,7 @@ pub use caller::{Answer, Caller};
 pub use database::TestDatabase;
 pub use nexus_auth::Role;
 pub use nexus_auth::testing::TestIssuer;
+pub use schemathesis::schemathesis;
 pub use servers::{kafka_address, postgres_url};
 pub use topic::TestTopic;
 pub use wait::{DEADLINE, eventually};

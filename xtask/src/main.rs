@@ -1,6 +1,7 @@
-//! The project's own checks, as a program: `cargo xtask tidy`.
+//! The project's own checks and generators, as a program: `cargo xtask tidy`, `cargo xtask sbom`.
 #![expect(clippy::print_stdout, reason = "a command line program answers on standard output")]
 
+mod sbom;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(about, after_help = "Example:\n  cargo xtask tidy")]
+#[command(about, after_help = "Examples:\n  cargo xtask tidy\n  cargo xtask sbom")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,11 +21,18 @@ struct Cli {
 enum Command {
     /// Check the rules of STYLE.md that neither the compiler nor clippy knows.
     Tidy,
+    /// Write what the programs are made of, in CycloneDX's form, to target/sbom.cdx.json.
+    Sbom,
 }
 
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Tidy => tidy(),
+        Command::Sbom => {
+            let (file, components) = sbom::write(&root()?)?;
+            println!("{}: {components} components", file.display());
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

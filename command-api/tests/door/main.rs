@@ -17,4 +17,5 @@ mod references;
 mod transactions;
 
 mod document;
+mod schemathesis;
 mod synthea;

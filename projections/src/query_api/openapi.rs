@@ -1,12 +1,25 @@
 //! The description of the read door, generated from its routes.
 
+use std::collections::BTreeMap;
+
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, Response};
 
 use super::router;
 
 /// The name of the security scheme.
 const BEARER: &str = "bearer";
+/// What every route may answer instead of what was asked for. Routes say `default` for all of them, so that none forgets
+/// one; the description names each, so that a client can tell a documented answer from a mistake.
+const PROBLEMS: &[(u16, &str)] = &[
+    (400, "A parameter or header does not have the expected form."),
+    (401, "No bearer token, or one that does not hold."),
+    (403, "The caller may not do this."),
+    (404, "No such thing, or none that the caller may know of."),
+    (406, "Another media type than ours is asked for."),
+    (500, "Something went wrong on our side."),
+    (503, "Overloaded, a store is away, or the read model has not seen that write yet; see Retry-After."),
+];
 
 /// The whole description, as `GET /openapi.json` serves it.
 pub fn openapi() -> OpenApi {
@@ -36,5 +49,18 @@ pub(super) fn complete(mut description: OpenApi) -> OpenApi {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
     let components = description.components.get_or_insert_default();
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    for operation in description.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
+        name_problems(&mut operation.responses.responses);
+    }
     description
+}
+
+/// Replaces `default` by each status that it stands for.
+fn name_problems(responses: &mut BTreeMap<String, RefOr<Response>>) {
+    let Some(RefOr::T(default)) = responses.remove("default") else { return };
+    for (status, description) in PROBLEMS {
+        let mut response = default.clone();
+        (*description).clone_into(&mut response.description);
+        responses.entry(status.to_string()).or_insert(RefOr::T(response));
+    }
 }

@@ -14,6 +14,7 @@ mod oversize;
 mod own_write;
 mod population;
 mod sample;
+mod schemathesis;
 mod secrecy;
 mod timeline;
 mod vital_signs;
