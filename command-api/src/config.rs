@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use nexus_web::telemetry::TelemetryArgs;
+use nexus_web::tls::TlsArgs;
 
 /// Takes commands over HTTP and stores what they decide.
 #[derive(Clone, Debug, Parser)]
@@ -13,6 +14,8 @@ pub struct Config {
     /// Where to listen.
     #[arg(long, env = "NEXUS_LISTEN", default_value = "127.0.0.1:7401")]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// The log's database.
     #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
     pub log_url: String,

@@ -8,10 +8,9 @@ use axum::Router;
 use nexus_auth::{Verifier, VerifierConfig};
 use nexus_event_store::{EventLog, Keyring, LogConfig, MasterKey};
 use nexus_web::pipeline::{Limits, Pipeline};
-use nexus_web::server::{GRACE_DEFAULT, Readiness, bind, serve};
+use nexus_web::server::{GRACE_DEFAULT, Listener, Readiness, listen, serve};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -28,7 +27,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A door that is bound and ready to serve.
 pub struct Service {
-    listener: TcpListener,
+    listener: Listener,
     router: Router,
     shutdown: CancellationToken,
 }
@@ -43,7 +42,7 @@ impl Service {
         let verifier =
             Verifier::connect(VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() })
                 .await?;
-        let listener = bind(config.listen).await.with_context(|| format!("can't listen on {}", config.listen))?;
+        let listener = listen(config.listen, &config.tls).await?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
         let pipeline = Pipeline::new(verifier).with_limits(limits);

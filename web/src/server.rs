@@ -18,15 +18,20 @@ use hyper_util::{
 };
 use serde_json::{Map, Value, json};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::telemetry;
+use crate::{
+    telemetry,
+    tls::{Tls, TlsArgs, TlsError},
+};
 
 /// How long accepted requests get to finish after a signal, unless the service says otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(20);
@@ -93,16 +98,56 @@ impl Readiness {
     }
 }
 
-/// Binds a listening socket.
+/// A listening socket, and how connections to it are protected.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Why a process can't listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("can't listen on {0}")]
+    Socket(SocketAddr, #[source] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{0} is not a loopback address, and there HTTP needs TLS: set --tls-cert-file and --tls-key-file")]
+    Plaintext(SocketAddr),
+}
+
+/// Binds a listening socket. Beyond loopback, nothing is ever served without TLS.
+pub async fn listen(address: SocketAddr, tls: &TlsArgs) -> Result<Listener, ListenError> {
+    let tls = Tls::from_args(tls)?.map(Arc::new);
+    if tls.is_none() && !address.ip().is_loopback() {
+        return Err(ListenError::Plaintext(address));
+    }
+    let socket = bind(address).await.map_err(|error| ListenError::Socket(address, error))?;
+    Ok(Listener { socket, tls })
+}
+
+/// Binds a listening socket without TLS.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     Ok(listener)
 }
 
+impl Listener {
+    /// Where it listens; the port is known here if 0 was asked for.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
 /// Serves until `shutdown` is cancelled, then lets accepted requests finish for at most `grace`.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     router: Router,
     shutdown: CancellationToken,
     grace: Duration,
@@ -112,20 +157,22 @@ pub async fn serve(
 
 /// The same with other bounds.
 pub async fn serve_within(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     router: Router,
     shutdown: CancellationToken,
     grace: Duration,
     limits: ConnectionLimits,
 ) -> io::Result<()> {
+    let listener = listener.into();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
         let (stream, place) = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener.socket, &places) => accepted,
             () = shutdown.cancelled() => break,
         };
-        connections.spawn(serve_connection(stream, router.clone(), shutdown.clone(), limits, place));
+        let acceptor = listener.tls.as_ref().map(|tls| tls.acceptor());
+        connections.spawn(serve_stream(stream, acceptor, router.clone(), shutdown.clone(), limits, place));
         // The ends of connections are collected as new ones come, so that they do not pile up.
         while connections.try_join_next().is_some() {}
     }
@@ -159,9 +206,10 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Serves one connection to its end; when the process is to stop, to the end of the request that it is at.
-async fn serve_connection(
+/// Serves one connection, after the handshake where the listener has TLS.
+async fn serve_stream(
     stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
     router: Router,
     shutdown: CancellationToken,
     limits: ConnectionLimits,
@@ -170,6 +218,21 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
     }
+    let Some(acceptor) = acceptor else { return serve_connection(stream, router, shutdown, limits).await };
+    match timeout(limits.header_timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => serve_connection(stream, router, shutdown, limits).await,
+        Ok(Err(error)) => tracing::debug!(error = %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Serves requests to the end of the connection; when the process is to stop, to the end of the request that it is at.
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    shutdown: CancellationToken,
+    limits: ConnectionLimits,
+) {
     let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

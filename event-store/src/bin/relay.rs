@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use nexus_event_store::relay::{Relay, RelayConfig};
 use nexus_web::server::{self, GRACE_DEFAULT, Readiness};
+use nexus_web::tls::TlsArgs;
 use nexus_web::{shutdown, telemetry};
 use sqlx::postgres::PgPoolOptions;
 
@@ -20,6 +21,8 @@ struct Config {
     /// Where health and metrics are served.
     #[arg(long, env = "NEXUS_LISTEN")]
     listen: SocketAddr,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// The log database.
     #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
     log_url: String,
@@ -46,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let in_touch = relay.ready();
     let readiness =
         Readiness::new().check("leases", move || std::future::ready(*in_touch.borrow())).until(stop.clone());
-    let listener = server::bind(config.listen).await?;
+    let listener = server::listen(config.listen, &config.tls).await?;
     let serving = server::serve(listener, server::operational_routes(readiness), stop.clone(), GRACE_DEFAULT);
     let relaying = tokio::spawn(relay.run(stop));
     serving.await?;

@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let config = ProjectorConfig::from_arg_matches(&matches)?;
     let _telemetry = telemetry::init("projector", &config.telemetry)?;
     let stop = shutdown::on_signal();
-    let listener = server::bind(config.listen).await?;
+    let listener = server::listen(config.listen, &config.tls).await?;
     Projector::try_new(config)?.run_until_stopped(listener, stop).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ async fn main() -> anyhow::Result<()> {
     let _telemetry = telemetry::init("query-api", &config.telemetry)?;
     let stop = shutdown::on_signal();
     let service = QueryService::connect(&config).await?;
-    let listener = server::bind(config.listen).await?;
+    let listener = server::listen(config.listen, &config.tls).await?;
     service.run_until_stopped(listener, stop).await?;
     Ok(())
 }

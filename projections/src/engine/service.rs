@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nexus_event_store::{Keyring, LogReader, MasterKey};
-use nexus_web::server::{self, GRACE_DEFAULT, Readiness};
+use nexus_web::server::{self, GRACE_DEFAULT, Listener, Readiness};
 use nexus_web::telemetry::TelemetryArgs;
+use nexus_web::tls::TlsArgs;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ pub struct ProjectorConfig {
     /// Where health and metrics are served.
     #[arg(long, env = "NEXUS_LISTEN")]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// The read database.
     #[arg(long, env = "NEXUS_READ_URL", hide_env_values = true)]
     pub read_url: String,
@@ -86,10 +88,10 @@ impl Projector {
     }
 
     /// Runs until told to stop: current batches finish and the groups are left at once.
-    pub async fn run_until_stopped(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run_until_stopped(self, listener: impl Into<Listener>, stop: CancellationToken) -> anyhow::Result<()> {
         let running = Arc::new(AtomicBool::new(false));
         let routes = server::operational_routes(self.readiness(&running, &stop));
-        let serving = tokio::spawn(server::serve(listener, routes, stop.clone(), GRACE_DEFAULT));
+        let serving = tokio::spawn(server::serve(listener.into(), routes, stop.clone(), GRACE_DEFAULT));
         if let Some(keyring) = self.keyring(&stop).await {
             let engine = Engine::start(&self.engine_config(keyring), self.models);
             running.store(true, Ordering::Relaxed);

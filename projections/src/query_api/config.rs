@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use nexus_web::telemetry::TelemetryArgs;
+use nexus_web::tls::TlsArgs;
 
 /// The read door: serves the read models over HTTP.
 #[derive(Clone, Debug, clap::Parser)]
@@ -12,6 +13,8 @@ pub struct QueryConfig {
     /// Where to listen.
     #[arg(long, env = "NEXUS_LISTEN", default_value = "127.0.0.1:7402")]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// The read database.
     #[arg(long, env = "NEXUS_READ_URL", hide_env_values = true)]
     pub read_url: String,

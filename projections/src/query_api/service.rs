@@ -8,10 +8,9 @@ use axum::Router;
 use nexus_auth::{Verifier, VerifierConfig};
 use nexus_event_store::{Keyring, MasterKey};
 use nexus_web::pipeline::Pipeline;
-use nexus_web::server::{self, Readiness};
+use nexus_web::server::{self, Listener, Readiness};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::state::Served;
@@ -70,7 +69,11 @@ impl QueryService {
     }
 
     /// Serves until told to stop.
-    pub async fn run_until_stopped(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+    pub async fn run_until_stopped(
+        self,
+        listener: impl Into<Listener>,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<()> {
         let router = self.router(&shutdown);
         server::serve(listener, router, shutdown, server::GRACE_DEFAULT).await
     }

@@ -37,8 +37,8 @@ fn every_status_is_named() {
     let description = serde_json::to_value(nexus_projections::query_api::openapi()).unwrap();
     for (path, item) in description["paths"].as_object().unwrap() {
         let statuses: Vec<&String> = item["get"]["responses"].as_object().unwrap().keys().collect();
-        let named = |status: &&String| status.parse::<u16>().is_ok();
-        assert!(statuses.iter().all(|it| named(it)) && statuses.len() > 1, "{path}: {statuses:?}");
+        let are_named = statuses.iter().all(|status| status.parse::<u16>().is_ok());
+        assert!(are_named && statuses.len() > 1, "{path}: {statuses:?}");
         assert_eq!(item["get"]["responses"]["default"], Value::Null, "{path}");
     }
 }
