@@ -20,8 +20,9 @@ use p256::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use crate::jwk::thumbprint;
 
 const PEM_END: &str = "-----END PRIVATE KEY-----";
 /// How many keys stay published, the signing one included.
@@ -80,8 +81,7 @@ impl SigningKey {
         let point = secret.public_key().to_encoded_point(false);
         let (x, y) = point.x().zip(point.y()).ok_or(KeyError::Malformed)?;
         let public = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, public.0, public.1);
-        let id = URL_SAFE_NO_PAD.encode(Sha256::digest(thumbprint));
+        let id = thumbprint(&public.0, &public.1);
         Ok(Self { id, secret, encoding, public })
     }
 
@@ -91,7 +91,7 @@ impl SigningKey {
 
     /// Signs any bytes, so that tests can make tokens that the issuer never would.
     #[cfg(feature = "testing")]
-    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Vec<u8> {
+    pub fn sign_bytes(&self, message: &[u8]) -> Vec<u8> {
         use p256::ecdsa::signature::Signer;
         let signature: p256::ecdsa::Signature = p256::ecdsa::SigningKey::from(&self.secret).sign(message);
         signature.to_bytes().to_vec()
