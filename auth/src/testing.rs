@@ -194,11 +194,10 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
 
 fn account_per_role() -> HashMap<String, Client> {
     let account = |role: Role| Client {
-        secret_sha256: secret_hash(SECRET),
+        secret_sha256: Some(secret_hash(SECRET)),
         roles: vec![role],
-        patient: None,
-        scope: String::new(),
-        name: String::new(),
+        person: true,
+        ..Client::default()
     };
     Role::ALL.into_iter().map(|role| (role.as_str().to_owned(), account(role))).collect()
 }

@@ -61,6 +61,9 @@ impl Secrets {
         let client = |(account, secret): (&String, &String)| {
             let hash = hex::encode(Sha256::digest(secret.as_bytes()));
             let mut client = json!({ "secret_sha256": hash, "roles": [account], "name": format!("Demo {account}") });
+            if account != "service" {
+                client["person"] = true.into();
+            }
             if account == "patient" {
                 client["patient"] = DEMO_PATIENT.into();
             }
