@@ -77,7 +77,7 @@ fn random_for(names: &[&str]) -> Result<BTreeMap<String, String>> {
     names.iter().map(|name| Ok(((*name).to_owned(), random_secret()?))).collect()
 }
 
-fn random_secret() -> Result<String> {
+pub fn random_secret() -> Result<String> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
     Ok(hex::encode(bytes))
