@@ -5,6 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
+use crate::jwk::PublicKey;
+
 /// How long one request to the issuer may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest document that is read from an issuer, in bytes.
@@ -67,19 +69,6 @@ struct Document {
     keys: Vec<serde_json::Value>,
 }
 
-/// Only the members that an ES256 key needs; keys of other kinds are passed over.
-#[derive(Deserialize)]
-struct Key {
-    kty: String,
-    crv: Option<String>,
-    kid: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    alg: Option<String>,
-}
-
 impl Fetcher {
     pub fn try_new(issuer: String) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
@@ -121,12 +110,8 @@ impl Fetcher {
     }
 }
 
+/// Keys of other kinds, and keys without an id, are passed over.
 fn signing_key(value: serde_json::Value) -> Option<(String, DecodingKey)> {
-    let key: Key = serde_json::from_value(value).ok()?;
-    let fits = key.kty == "EC"
-        && key.crv.as_deref() == Some("P-256")
-        && key.usage.is_none_or(|usage| usage == "sig")
-        && key.alg.is_none_or(|algorithm| algorithm == "ES256");
-    let decoding_key = DecodingKey::from_ec_components(&key.x?, &key.y?).ok()?;
-    fits.then_some((key.kid?, decoding_key))
+    let key = PublicKey::read(value)?;
+    Some((key.id?, key.decoding))
 }

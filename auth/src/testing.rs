@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use axum::Router;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, task::JoinHandle};
 use uuid::Uuid;
 
@@ -79,6 +80,13 @@ impl TestIssuer {
         self.mint(&self.claims(&format!("test-{role}"), &[role], None))
     }
 
+    /// A valid token with one role that is bound to the holder's key.
+    pub fn bound_token(&self, role: Role, holder: &Holder) -> String {
+        let mut claims = self.claims(&format!("test-{role}"), &[role], None);
+        claims["cnf"] = holder.confirmation();
+        self.mint(&claims)
+    }
+
     /// A valid token of a patient for their own record.
     pub fn patient_token(&self, patient: Uuid) -> String {
         self.mint(&self.claims(&format!("patient-{patient}"), &[Role::Patient], Some(patient)))
@@ -129,6 +137,48 @@ impl Drop for TestIssuer {
     }
 }
 
+/// A client with a key of its own, to which tokens can be bound.
+pub struct Holder(SigningKey);
+
+impl Holder {
+    /// A client with a fresh key.
+    pub fn generate() -> Self {
+        Self(SigningKey::generate().expect("the system has randomness"))
+    }
+
+    /// The key, for tokens and proofs of any shape.
+    pub fn key(&self) -> &SigningKey {
+        &self.0
+    }
+
+    /// What a token says that is bound to this key: the claim `cnf`.
+    pub fn confirmation(&self) -> Value {
+        json!({"jkt": self.0.id()})
+    }
+
+    /// The header of a valid proof, to be changed by the test.
+    pub fn proof_header(&self) -> Value {
+        let public = self.0.public_jwk();
+        let key = json!({"kty": public["kty"], "crv": public["crv"], "x": public["x"], "y": public["y"]});
+        json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": key})
+    }
+
+    /// The claims of a valid proof, to be changed by the test.
+    pub fn proof_claims(&self, method: &str, url: &str, token: Option<&str>) -> Value {
+        let mut claims =
+            json!({"jti": Uuid::now_v7(), "htm": method, "htu": url, "iat": crate::verifier::now_seconds()});
+        if let Some(token) = token {
+            claims["ath"] = URL_SAFE_NO_PAD.encode(Sha256::digest(token)).into();
+        }
+        claims
+    }
+
+    /// A valid proof for a request with a token.
+    pub fn proof(&self, method: &str, url: &str, token: &str) -> String {
+        mint_with(&self.0, &self.proof_header(), &self.proof_claims(method, url, Some(token)))
+    }
+}
+
 /// Signs any header and claims with any key.
 pub fn mint_with(key: &SigningKey, header: &Value, claims: &Value) -> String {
     let signed = unsigned(header, claims);
@@ -144,11 +194,10 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
 
 fn account_per_role() -> HashMap<String, Client> {
     let account = |role: Role| Client {
-        secret_sha256: secret_hash(SECRET),
+        secret_sha256: Some(secret_hash(SECRET)),
         roles: vec![role],
-        patient: None,
-        scope: String::new(),
-        name: String::new(),
+        person: true,
+        ..Client::default()
     };
     Role::ALL.into_iter().map(|role| (role.as_str().to_owned(), account(role))).collect()
 }

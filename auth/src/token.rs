@@ -1,15 +1,21 @@
 //! The form of an access token: what is read from it, and every reason to refuse one.
 //!
+//! ES256 is the only algorithm, on purpose: one curve, one signature form, nothing to confuse. Keycloak and every other
+//! provider of note can be told to sign with it.
+//!
 //! Claims are checked here and not by `jsonwebtoken`, whose own check reads numbers through an untyped path that
 //! `serde_json`'s `arbitrary_precision` (which clinical numbers need) turns into something else. The signature is its work.
 
 use std::collections::BTreeSet;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use uuid::Uuid;
 
-use crate::caller::{Caller, Identity, Role};
+use crate::{
+    caller::{Caller, Identity, Role},
+    dpop::ProofFault,
+    jws::Jws,
+};
 
 /// The longest token that is looked at, in bytes. Larger ones are refused before any work is done on them.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -38,11 +44,23 @@ pub enum TokenError {
     WrongAlgorithm,
     #[error("the token's signature does not verify")]
     BadSignature,
+    #[error("the token is not an access token")]
+    WrongType,
+    #[error("the token is bound to something that is not understood here")]
+    UnknownBinding,
+    #[error("the token is bound to no key, and a bound one is needed (DPoP)")]
+    NotBound,
+    /// The token holds; the proof that came with it, or should have, does not.
+    #[error(transparent)]
+    BadProof(#[from] ProofFault),
     #[error("the token lacks the claim `{0}`")]
     MissingClaim(&'static str),
     /// Not the caller's fault: no key of the issuer has been fetched yet, or too many look-ups of keys are waiting.
     #[error("the issuer's keys could not be fetched yet")]
     KeysUnavailable,
+    /// Not the caller's fault: so many proofs arrive that no further one can be remembered.
+    #[error("too many DPoP proofs arrive at once")]
+    TooManyProofs,
 }
 
 impl TokenError {
@@ -58,19 +76,15 @@ impl TokenError {
             TokenError::UnknownKey => "unknown-key",
             TokenError::WrongAlgorithm => "wrong-algorithm",
             TokenError::BadSignature => "bad-signature",
+            TokenError::WrongType => "wrong-type",
+            TokenError::UnknownBinding => "unknown-binding",
+            TokenError::NotBound => "not-bound",
+            TokenError::BadProof(fault) => fault.code(),
             TokenError::MissingClaim(_) => "missing-claim",
             TokenError::KeysUnavailable => "keys-unavailable",
+            TokenError::TooManyProofs => "too-many-proofs",
         }
     }
-}
-
-/// A token taken apart, with nothing verified yet.
-pub(crate) struct Parts<'a> {
-    /// `header.payload`, the bytes under the signature.
-    pub signed: &'a str,
-    pub signature: &'a str,
-    pub key_id: String,
-    payload: &'a str,
 }
 
 /// What a token must say beside its signature.
@@ -79,13 +93,6 @@ pub(crate) struct Expected<'a> {
     pub audience: &'a str,
     pub now: i64,
     pub leeway_seconds: i64,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +109,23 @@ struct Claims {
     scope: Option<String>,
     #[serde(default)]
     roles: Vec<String>,
+}
+
+/// What tells an access token from other tokens of the same issuer, and to what it is bound.
+#[derive(Deserialize)]
+struct Nature {
+    /// Keycloak writes here what RFC 9068 puts into the header.
+    typ: Option<String>,
+    at_hash: Option<IgnoredAny>,
+    c_hash: Option<IgnoredAny>,
+    nonce: Option<IgnoredAny>,
+    cnf: Option<Confirmation>,
+}
+
+/// RFC 7800. Of its methods only the thumbprint of a DPoP key is understood.
+#[derive(Deserialize)]
+struct Confirmation {
+    jkt: Option<String>,
 }
 
 /// `aud` is a string or a list of strings. Untagged is safe here: there are no numbers in it.
@@ -121,31 +145,37 @@ impl OneOrMany {
     }
 }
 
-/// Takes a token apart and pins its algorithm, before any key is looked up.
-pub(crate) fn split(token: &str) -> Result<Parts<'_>, TokenError> {
-    if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
-        return Err(TokenError::Malformed);
+/// Takes an access token apart, before any key is looked up.
+pub(crate) fn split(token: &str) -> Result<(Jws<'_>, String), TokenError> {
+    let mut jws = Jws::split(token, TOKEN_BYTES_MAX)?;
+    // RFC 9068 says `at+jwt`; Keycloak and others say `JWT` or nothing. Proofs, logout tokens and the like say what they are.
+    if !matches!(jws.kind.as_deref(), None | Some("at+jwt" | "jwt")) {
+        return Err(TokenError::WrongType);
     }
-    let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-    let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-    if payload.contains('.') {
-        return Err(TokenError::Malformed);
+    let key_id = jws.key_id.take().ok_or(TokenError::UnknownKey)?;
+    Ok((jws, key_id))
+}
+
+/// The thumbprint of the key that a verified token is bound to; `None` for a plain bearer token. Refuses id tokens, refresh
+/// tokens and whatever else is recognisably no access token.
+pub(crate) fn read_binding(jws: &Jws<'_>) -> Result<Option<String>, TokenError> {
+    let nature: Nature = jws.claims()?;
+    let says_so = jws.kind.as_deref() == Some("at+jwt");
+    let is_id_token = nature.at_hash.is_some() || nature.c_hash.is_some() || nature.nonce.is_some();
+    if !matches!(nature.typ.as_deref(), None | Some("Bearer" | "DPoP")) || (is_id_token && !says_so) {
+        return Err(TokenError::WrongType);
     }
-    let header: Header = decode(header)?;
-    if header.alg != "ES256" {
-        return Err(TokenError::WrongAlgorithm);
+    match nature.cnf {
+        None => Ok(None),
+        Some(Confirmation { jkt: Some(thumbprint) }) => Ok(Some(thumbprint)),
+        // Bound to a client certificate, say: used as a bearer token it would be worth less than its issuer intended.
+        Some(Confirmation { jkt: None }) => Err(TokenError::UnknownBinding),
     }
-    // `crit` names extensions that change the meaning of the token; we understand none, so RFC 7515 says to refuse.
-    if header.crit.is_some() {
-        return Err(TokenError::Malformed);
-    }
-    let key_id = header.kid.ok_or(TokenError::UnknownKey)?;
-    Ok(Parts { signed, signature, key_id, payload })
 }
 
 /// Reads the claims of a token whose signature has been verified, and checks each of them.
-pub(crate) fn read_caller(parts: &Parts<'_>, expected: &Expected<'_>) -> Result<Caller, TokenError> {
-    let claims: Claims = decode(parts.payload)?;
+pub(crate) fn read_caller(jws: &Jws<'_>, expected: &Expected<'_>) -> Result<Caller, TokenError> {
+    let claims: Claims = jws.claims()?;
     let issuer = claims.iss.as_deref().ok_or(TokenError::MissingClaim("iss"))?;
     if issuer != expected.issuer {
         return Err(TokenError::WrongIssuer);
@@ -184,9 +214,4 @@ fn check_times(claims: &Claims, expected: &Expected<'_>) -> Result<i64, TokenErr
         return Err(TokenError::NotYetValid);
     }
     Ok(expires_at)
-}
-
-fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, TokenError> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
 }

@@ -1,4 +1,4 @@
-//! Checks bearer tokens against one issuer, and goes on doing so while that issuer is away.
+//! Checks access tokens against one issuer, and goes on doing so while that issuer is away.
 //!
 //! Keys are fetched in the background and kept; a token with an unknown key id makes for one extra fetch, shared by all
 //! requests that wait for it and never more often than [`REFETCH_INTERVAL`], so that neither a rotation nor a flood of
@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use jsonwebtoken::{Algorithm, crypto};
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -20,8 +19,9 @@ use tokio::{
 
 use crate::{
     caller::Caller,
+    dpop::{Dpop, DpopConfig, Proof, ProofFault},
     jwks::{FetchError, Fetcher, KeySet},
-    token::{self, Expected, Parts, TokenError},
+    token::{self, Expected, TokenError},
 };
 
 /// The most that the clocks of issuer and door may differ.
@@ -54,16 +54,19 @@ pub struct VerifierConfig {
 pub enum ConfigError {
     #[error("the issuer is not an http or https URL")]
     Issuer,
+    #[error("the public URL of the door is not an http or https URL")]
+    PublicUrl,
     #[error("the audience is empty")]
     Audience,
     #[error("the HTTP client for the issuer could not be built")]
     Client(#[from] reqwest::Error),
 }
 
-/// Turns bearer tokens into callers. Cheap to clone; the background fetch ends with the last clone.
+/// Turns access tokens into callers. Cheap to clone; the background fetch ends with the last clone.
 #[derive(Clone)]
 pub struct Verifier {
     state: Arc<State>,
+    dpop: Option<Arc<Dpop>>,
     _refresher: Arc<Refresher>,
 }
 
@@ -74,7 +77,15 @@ struct State {
     /// When the latest fetch began. The lock is held during a fetch, so that there is only one at a time.
     fetch_began: Mutex<Option<Instant>>,
     waiting: Semaphore,
-    verified: Cache<[u8; 32], Caller>,
+    verified: Cache<[u8; 32], Verified>,
+}
+
+/// A token that holds.
+#[derive(Clone)]
+struct Verified {
+    caller: Caller,
+    /// The thumbprint of the key without which it is worth nothing.
+    bound_to: Option<Arc<str>>,
 }
 
 /// Owns the background task.
@@ -106,7 +117,28 @@ impl Verifier {
             verified: Cache::builder().max_capacity(VERIFIED_MAX).time_to_live(VERIFIED_LIFETIME).build(),
         });
         let refresher = Refresher(tokio::spawn(keep_fresh(Arc::clone(&state))));
-        Ok(Self { state, _refresher: Arc::new(refresher) })
+        Ok(Self { state, dpop: None, _refresher: Arc::new(refresher) })
+    }
+
+    /// Accepts tokens that are bound to a key as well, and nothing else if so configured. Without this, they are refused.
+    pub fn with_dpop(mut self, config: &DpopConfig) -> Result<Self, ConfigError> {
+        self.dpop = Some(Arc::new(Dpop::try_new(config).ok_or(ConfigError::PublicUrl)?));
+        Ok(self)
+    }
+
+    /// Whether tokens that are bound to a key are accepted.
+    pub fn accepts_proofs(&self) -> bool {
+        self.dpop.is_some()
+    }
+
+    /// Whether only such tokens are.
+    pub fn requires_proofs(&self) -> bool {
+        self.dpop.as_ref().is_some_and(|dpop| dpop.required)
+    }
+
+    /// The nonce that proofs must carry from now on, if they must.
+    pub fn proof_nonce(&self) -> Option<String> {
+        self.dpop.as_ref().and_then(|dpop| dpop.nonce())
     }
 
     /// Whether the issuer's keys are known. Stays true while the issuer is away.
@@ -114,38 +146,58 @@ impl Verifier {
         !self.state.keys().is_empty()
     }
 
-    /// Checks a token. The only way to a [`Caller`].
+    /// Checks a token that came without a proof. Refuses one that is bound to a key.
     pub async fn verify(&self, token: &str) -> Result<Caller, TokenError> {
-        let outcome = self.state.verify(token).await;
-        let label = outcome.as_ref().map_or_else(|error| error.code(), |_| "valid");
-        metrics::counter!("auth_token_checks_total", "outcome" => label).increment(1);
-        outcome
+        let outcome = match self.state.verify(token).await {
+            Ok(Verified { bound_to: Some(_), .. }) => Err(ProofFault::Missing.into()),
+            Ok(_) if self.requires_proofs() => Err(TokenError::NotBound),
+            Ok(verified) => Ok(verified.caller),
+            Err(error) => Err(error),
+        };
+        count(outcome)
+    }
+
+    /// Checks a token that came with a proof that its sender holds the key to which the token is bound.
+    pub async fn verify_with_proof(&self, token: &str, proof: &Proof<'_>) -> Result<Caller, TokenError> {
+        count(self.check_with_proof(token, proof).await)
+    }
+
+    async fn check_with_proof(&self, token: &str, proof: &Proof<'_>) -> Result<Caller, TokenError> {
+        let dpop = self.dpop.as_ref().ok_or(TokenError::Missing)?;
+        let verified = self.state.verify(token).await?;
+        let bound_to = verified.bound_to.ok_or(TokenError::NotBound)?;
+        dpop.check(proof, token, &bound_to)?;
+        Ok(verified.caller)
     }
 }
 
 impl State {
-    async fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+    async fn verify(&self, token: &str) -> Result<Verified, TokenError> {
         if token.len() > token::TOKEN_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = now_seconds();
-        if let Some(caller) = self.verified.get(&hash) {
-            let over = token::is_over(caller.expires_at(), now, LEEWAY_SECONDS);
-            return if over { Err(TokenError::Expired) } else { Ok(caller) };
+        if let Some(verified) = self.verified.get(&hash) {
+            let over = token::is_over(verified.caller.expires_at(), now, LEEWAY_SECONDS);
+            return if over { Err(TokenError::Expired) } else { Ok(verified) };
         }
-        let parts = token::split(token)?;
-        let keys = self.keys_with(&parts.key_id).await?;
-        check_signature(&parts, &keys)?;
+        let (jws, key_id) = token::split(token)?;
+        let keys = self.keys_with(&key_id).await?;
+        if !jws.is_signed_by(keys.get(&key_id).ok_or(TokenError::UnknownKey)?) {
+            return Err(TokenError::BadSignature);
+        }
         let expected = Expected {
             issuer: &self.config.issuer,
             audience: &self.config.audience,
             now,
             leeway_seconds: LEEWAY_SECONDS,
         };
-        let caller = token::read_caller(&parts, &expected)?;
-        self.verified.insert(hash, caller.clone());
-        Ok(caller)
+        let caller = token::read_caller(&jws, &expected)?;
+        let bound_to = token::read_binding(&jws)?.map(Arc::from);
+        let verified = Verified { caller, bound_to };
+        self.verified.insert(hash, verified.clone());
+        Ok(verified)
     }
 
     fn keys(&self) -> Arc<KeySet> {
@@ -224,12 +276,10 @@ async fn keep_fresh(state: Arc<State>) {
     }
 }
 
-fn check_signature(parts: &Parts<'_>, keys: &KeySet) -> Result<(), TokenError> {
-    let key = keys.get(&parts.key_id).ok_or(TokenError::UnknownKey)?;
-    match crypto::verify(parts.signature, parts.signed.as_bytes(), key, Algorithm::ES256) {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(TokenError::BadSignature),
-    }
+fn count(outcome: Result<Caller, TokenError>) -> Result<Caller, TokenError> {
+    let label = outcome.as_ref().map_or_else(|error| error.code(), |_| "valid");
+    metrics::counter!("auth_token_checks_total", "outcome" => label).increment(1);
+    outcome
 }
 
 fn report(error: &FetchError) {

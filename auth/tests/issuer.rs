@@ -89,11 +89,16 @@ fn the_key_file_is_made_once_and_is_its_owners_alone() {
     let second = SigningKeys::load_or_generate(&path).unwrap();
     assert_eq!(first.current().id(), second.current().id());
 
-    second.rotate().unwrap();
-    second.write(&path).unwrap();
+    second.rotate(Duration::ZERO).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let third = SigningKeys::load_or_generate(&path).unwrap();
     assert_eq!(third.public_set(), second.public_set(), "former keys stay published");
+    assert_eq!(third.current().id(), second.current().id());
     assert_ne!(third.current().id(), first.current().id());
+    third.rotate(Duration::from_secs(3600)).unwrap();
+    let fourth = SigningKeys::load_or_generate(&path).unwrap();
+    assert_eq!(fourth.public_set()["keys"].as_array().unwrap().len(), 3);
+    assert_eq!(fourth.current().id(), third.current().id(), "an announced key does not sign, whoever restarts");
 
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     assert!(matches!(SigningKeys::load_or_generate(&path), Err(KeyError::ReadableByOthers)));
@@ -148,13 +153,7 @@ async fn scopes_are_those_of_the_account() {
 }
 
 fn account() -> Client {
-    Client {
-        secret_sha256: secret_hash(SECRET),
-        roles: vec![Role::Service],
-        patient: None,
-        scope: String::new(),
-        name: String::new(),
-    }
+    Client { secret_sha256: Some(secret_hash(SECRET)), roles: vec![Role::Service], ..Client::default() }
 }
 
 fn write_accounts(path: &Path, ids: &[&str]) {

@@ -163,7 +163,7 @@ async fn tokens_go_on_working_while_the_issuer_is_away() {
     assert!(verifier.verify(&known).await.is_ok(), "a remembered token");
     assert!(verifier.verify(&issuer.token(Role::Nurse)).await.is_ok(), "a token not seen before");
     assert!(verifier.ready());
-    issuer.issuer().keys().rotate().unwrap();
+    issuer.issuer().keys().rotate(Duration::ZERO).unwrap();
     assert_eq!(verifier.verify(&issuer.token(Role::Nurse)).await.err(), Some(TokenError::UnknownKey));
     issuer.restart().await;
     assert!(verifier.verify(&issuer.token(Role::Nurse)).await.is_ok(), "the key is found once the issuer is back");
@@ -176,7 +176,7 @@ async fn rotation_refuses_no_valid_token() {
     let before = issuer.token(Role::Nurse);
     let mut checked = 0;
     for _ in 0..3 {
-        issuer.issuer().keys().rotate().unwrap();
+        issuer.issuer().keys().rotate(Duration::ZERO).unwrap();
         let checks = (0..200).map(|_| {
             let (verifier, token) = (verifier.clone(), issuer.token(Role::Physician));
             tokio::spawn(async move { verifier.verify(&token).await })

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use nexus_local::Ports;
 
+use crate::stack::IdentityProvider;
+
 /// NexusHealth on one machine: start it, fill it, ask it, test it.
 #[derive(Parser)]
 #[command(name = "nexus", version, after_help = "Example:\n  ./nexus up && ./nexus status")]
@@ -62,6 +64,9 @@ pub struct Up {
     /// Don't load the sample patients.
     #[arg(long)]
     pub no_sample: bool,
+    /// Who signs tokens; the stack keeps it until told otherwise.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub idp: Option<IdentityProvider>,
 }
 
 #[derive(Args)]
@@ -79,7 +84,7 @@ pub struct Token {
 
 #[derive(Args)]
 pub struct Logs {
-    /// postgres, kafka, auth, command-api, relay, projector, query-api or supervisor.
+    /// postgres, kafka, auth, keycloak, command-api, relay, projector, query-api or supervisor.
     pub service: Option<String>,
     /// Go on printing what is written from now on.
     #[arg(short, long)]

@@ -22,11 +22,11 @@ pub struct Token {
     pub expires_in: u64,
 }
 
-/// Client credentials to token, at the issuer's token endpoint.
-pub async fn fetch_token(client: &Client, issuer: &str, account: &str, secret: &str) -> Result<Token> {
-    let form = [("grant_type", "client_credentials"), ("client_id", account), ("client_secret", secret)];
-    let response = client.post(format!("{issuer}/token")).form(&form).send().await;
-    let response = response.with_context(|| format!("the issuer at {issuer} does not answer; is the stack up?"))?;
+/// Client credentials to token, at the issuer's token endpoint. `proof` is what the client proves itself with.
+pub async fn fetch_token(client: &Client, endpoint: &str, account: &str, proof: &[(&str, &str)]) -> Result<Token> {
+    let form = [&[("grant_type", "client_credentials"), ("client_id", account)], proof].concat();
+    let response = client.post(endpoint).form(&form).send().await;
+    let response = response.with_context(|| format!("the issuer does not answer at {endpoint}; is the stack up?"))?;
     let response = response.error_for_status().context("the issuer gives no token")?;
     response.json().await.context("the issuer's answer has another shape")
 }

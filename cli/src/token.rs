@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::stack::{Secrets, Stack};
+use crate::stack::{IdentityProvider, Secrets, Stack, assertion};
 use crate::{args, http, output};
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 pub async fn print(stack: &Stack, options: &args::Token) -> Result<ExitCode> {
     output::line(fetch(stack, &options.role).await?.access_token);
@@ -19,5 +21,15 @@ pub async fn fetch(stack: &Stack, role: &str) -> Result<http::Token> {
         let known: Vec<&str> = secrets.accounts.keys().map(String::as_str).collect();
         format!("there is no demo account `{role}`; there are {}", known.join(", "))
     })?;
-    http::fetch_token(&http::client()?, &stack.issuer(), role, secret).await
+    let (client, issuer) = (http::client()?, stack.issuer());
+    match stack.identity_provider() {
+        IdentityProvider::Auth => {
+            http::fetch_token(&client, &format!("{issuer}/token"), role, &[("client_secret", secret)]).await
+        }
+        IdentityProvider::Keycloak => {
+            let assertion = assertion(stack, role)?;
+            let proof = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", assertion.as_str())];
+            http::fetch_token(&client, &format!("{issuer}/protocol/openid-connect/token"), role, &proof).await
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use nexus_web::authenticate::DpopArgs;
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
 
@@ -40,6 +41,8 @@ pub struct Config {
     /// How many connections to the log's database are kept for reading.
     #[arg(long, env = "NEXUS_LOG_CONNECTIONS", default_value_t = 16)]
     pub log_connections: u32,
+    #[command(flatten)]
+    pub dpop: DpopArgs,
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }

@@ -43,6 +43,7 @@ impl Service {
             Verifier::connect(VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() })
                 .await?;
         let listener = listen(config.listen, &config.tls).await?;
+        let verifier = verifier.with_dpop(&config.dpop.config(listener.local_addr()?))?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
         let pipeline = Pipeline::new(verifier).with_limits(limits);

@@ -1,7 +1,7 @@
 //! What happens to every request of either door, in one place.
 //!
 //! From the outside in: the request gets an id, a span and a line in the metrics; it is bounded in time; a panic or a bare
-//! error of the framework becomes a problem; where the route asks for it, the bearer token becomes a [`Caller`]; then it
+//! error of the framework becomes a problem; where the route asks for it, the token becomes a [`Caller`]; then it
 //! takes one of a bounded number of places, which so belong to callers who are known. Spans and metrics know routes by
 //! their pattern only: a real path or query may hold a name.
 
@@ -31,6 +31,7 @@ use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use crate::{
+    authenticate::authenticate,
     json::JsonLimits,
     problem::{self, CURRENT_REQUEST, Problem},
     telemetry,
@@ -92,7 +93,7 @@ impl Pipeline {
         self
     }
 
-    /// Puts the pipeline around the routes: those of `protected` need a bearer token, those of `open` do not.
+    /// Puts the pipeline around the routes: those of `protected` need an access token, those of `open` do not.
     /// Operational routes are merged into the result, outside of it.
     pub fn wrap(&self, protected: Router, open: Router) -> Router {
         let places = Arc::new(Semaphore::new(self.limits.in_flight_max));
@@ -191,24 +192,6 @@ async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Nex
     }
 }
 
-/// Turns the bearer token into a [`Caller`], or refuses.
-async fn authenticate(State(verifier): State<Verifier>, mut request: Request, next: Next) -> Response {
-    let verified = match bearer_token(request.headers()) {
-        Ok(token) => verifier.verify(token).await,
-        Err(error) => Err(error),
-    };
-    match verified {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(error) => {
-            tracing::info!(reason = error.code(), "a request was not authenticated");
-            Problem::unauthenticated(error).into_response()
-        }
-    }
-}
-
 /// What the metrics will say of a request. One that is dropped unfinished counts as closed by the caller.
 struct Record {
     route: Option<MatchedPath>,
@@ -276,17 +259,6 @@ fn finish_headers(headers: &mut HeaderMap, id: Uuid) {
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(CONTENT_POLICY);
-}
-
-/// Exactly one `Authorization` header with the scheme `Bearer`; two could mean different things to two readers.
-fn bearer_token(headers: &HeaderMap) -> Result<&str, TokenError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or(TokenError::Missing)?;
-    if values.next().is_some() {
-        return Err(TokenError::Malformed);
-    }
-    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(TokenError::Malformed)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(TokenError::Missing) }
 }
 
 /// The framework's own refusals are plain text that may quote the request; they are replaced.

@@ -246,6 +246,9 @@ impl Problem {
         if error == TokenError::KeysUnavailable {
             return Self::of(&ISSUER_UNAVAILABLE).with_retry_after(1);
         }
+        if error == TokenError::TooManyProofs {
+            return Self::overloaded();
+        }
         let mut problem = Self::of(&UNAUTHENTICATED).with_detail(sentence(&error));
         problem.0.rule = Some(error.code().to_owned());
         problem.0.token_error = Some(error);

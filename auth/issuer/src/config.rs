@@ -8,8 +8,8 @@ use nexus_web::telemetry::TelemetryArgs;
 
 /// NexusHealth's built-in issuer of access tokens, for demo and service accounts on one machine.
 ///
-/// It is not an identity provider for people: it has no passwords and no second factor, and it refuses to listen beyond
-/// loopback. Point the doors' --issuer at an OpenID Connect provider instead where people sign in.
+/// It is not an identity provider for people: its sign-in page is for demo accounts whose secrets a program made, there is
+/// no second factor, and it refuses to listen beyond loopback. Point the doors' --issuer at an OpenID Connect provider instead where people sign in.
 #[derive(Debug, Parser)]
 #[command(name = "auth", version)]
 pub struct Config {
@@ -22,15 +22,22 @@ pub struct Config {
     /// Whom the tokens are for.
     #[arg(long, env = "NEXUS_AUDIENCE", default_value = "nexushealth")]
     pub audience: String,
-    /// The signing key (PEM), made with mode 600 at the first start.
+    /// The signing keys (PEM), made with mode 600 at the first start. SIGHUP asks for a new one.
     #[arg(long, env = "NEXUS_SIGNING_KEY_FILE")]
     pub key_file: PathBuf,
-    /// The accounts: JSON {client_id: {secret_sha256, roles, patient?, scope?, name?}}, read again when it changes.
+    /// The accounts: JSON {id: {secret_sha256?, jwks?, roles, person?, redirect_uris?, patient?, scope?, name?}}, read again
+    /// when it changes.
     #[arg(long, env = "NEXUS_CLIENTS_FILE")]
     pub clients_file: PathBuf,
     /// How long a token is valid, in seconds; at most a day.
     #[arg(long = "token-lifetime-s", env = "NEXUS_TOKEN_LIFETIME_S", default_value = "3600", value_parser = parse_lifetime)]
     pub token_lifetime: Duration,
+    /// How long a signing key is used before the next one, in seconds.
+    #[arg(long = "key-period-s", env = "NEXUS_KEY_PERIOD_S", default_value = "2592000", value_parser = parse_key_period)]
+    pub key_period: Duration,
+    /// How long a new key is published before it signs, in seconds; the doors look for new keys every 300.
+    #[arg(long = "key-lead-s", env = "NEXUS_KEY_LEAD_S", default_value = "600", value_parser = parse_key_lead)]
+    pub key_lead: Duration,
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
@@ -56,6 +63,20 @@ impl FromStr for Loopback {
 fn parse_issuer(text: &str) -> Result<String, String> {
     let is_url = text.starts_with("http://") || text.starts_with("https://");
     if is_url { Ok(text.trim_end_matches('/').to_owned()) } else { Err("expected an http or https URL".to_owned()) }
+}
+
+/// A shorter period than the longest life of a token would leave too many keys published.
+fn parse_key_period(text: &str) -> Result<Duration, String> {
+    parse_seconds(text, TOKEN_LIFETIME_MAX.as_secs(), 10 * 366 * 24 * 3600)
+}
+
+fn parse_key_lead(text: &str) -> Result<Duration, String> {
+    parse_seconds(text, 0, 24 * 3600)
+}
+
+fn parse_seconds(text: &str, min: u64, max: u64) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (min..=max).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("expected {min} to {max} seconds"))
 }
 
 fn parse_lifetime(text: &str) -> Result<Duration, String> {

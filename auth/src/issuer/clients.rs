@@ -1,4 +1,8 @@
-//! The accounts of the built-in issuer: a JSON file `{client_id: {secret_sha256, roles, patient?, scope?, name?}}`.
+//! The accounts of the built-in issuer: a JSON file
+//! `{id: {secret_sha256?, jwks?, roles, person?, redirect_uris?, patient?, scope?, name?}}`.
+//!
+//! An account is a service (it has a secret or publishes its keys and asks for itself), a demo person (it signs in on the
+//! page with its secret), or an application (it has addresses to send people back to, and asks for them).
 //!
 //! A plain SHA-256 is enough because the secrets are made by a program from 256 random bits; it would not be for
 //! anything that a person chose. The file is read again when it changes, so that accounts come and go without a restart.
@@ -28,12 +32,23 @@ pub enum ClientsError {
 }
 
 /// One account.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     /// The SHA-256 of the secret, in lower-case hexadecimal; see [`secret_hash`].
-    pub secret_sha256: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_sha256: Option<String>,
+    /// The public keys with which it signs assertions (`private_key_jwt`), as a key set (RFC 7517).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<ClientKeys>,
+    /// Whether a person signs in with it on the page.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub person: bool,
+    /// Where an application takes people back; compared to the letter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirect_uris: Vec<String>,
     /// The roles that its tokens carry.
+    #[serde(default)]
     pub roles: Vec<Role>,
     /// The patient record that is the account holder's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +59,17 @@ pub struct Client {
     /// What people call the account. Never part of a token.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+}
+
+/// The public keys of a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientKeys {
+    pub keys: Vec<serde_json::Value>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How a secret is kept in the clients file.
@@ -79,11 +105,16 @@ impl ClientsFile {
     pub fn authenticate(&self, client_id: &str, secret: &str) -> Option<Client> {
         let clients = self.current();
         let client = clients.get(client_id);
-        let expected = client.map(|client| client.secret_sha256.as_str());
+        let expected = client.and_then(|client| client.secret_sha256.as_deref());
         let no_such_secret = "0".repeat(64);
         let presented = secret_hash(secret);
         let same = presented.as_bytes().ct_eq(expected.unwrap_or(&no_such_secret).as_bytes());
-        client.filter(|_| bool::from(same)).cloned()
+        client.filter(|client| client.secret_sha256.is_some() && bool::from(same)).cloned()
+    }
+
+    /// The account, whoever asks.
+    pub fn find(&self, client_id: &str) -> Option<Client> {
+        self.current().get(client_id).cloned()
     }
 
     fn current(&self) -> Arc<HashMap<String, Client>> {

@@ -1,23 +1,40 @@
 //! The built-in issuer: a small OAuth 2.0 authorization server for one machine and for tests.
 //!
-//! It signs ES256 tokens for the accounts of a clients file (client credentials grant, RFC 6749 section 4.4) and
-//! publishes the discovery document and key set that any verifier needs. People's passwords are not its business: an
-//! OpenID Connect provider takes its place where people sign in.
+//! It signs ES256 tokens for the accounts of a clients file: for services (client credentials, RFC 6749, with a secret or
+//! `private_key_jwt`, RFC 7523), and for demo people who sign in on a page of its own (authorization code with PKCE,
+//! RFC 7636). It publishes the discovery document and key set that any verifier needs. People's passwords are not its
+//! business: demo people have secrets made by a program, and an OpenID Connect provider takes its place where real people
+//! sign in. Codes and refresh tokens live in memory: whoever is signed in when it restarts signs in again.
 
-mod clients;
-mod keys;
 mod routes;
 
-pub use clients::{Client, ClientsError, ClientsFile, secret_hash};
-pub use keys::{KeyError, SigningKey, SigningKeys};
+mod authorize;
+mod page;
+mod token_endpoint;
+
+mod client_authentication;
+mod clients;
+
+mod sessions;
+
+mod key;
+mod keys;
+
+pub use clients::{Client, ClientKeys, ClientsError, ClientsFile, secret_hash};
+pub use key::SigningKey;
+pub use keys::{KeyError, Rotation, SigningKeys};
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::{dpop, replay::Replay};
+use sessions::Sessions;
 
 /// How long a token is valid unless configured otherwise.
 pub const TOKEN_LIFETIME_DEFAULT: Duration = Duration::from_secs(3600);
@@ -42,6 +59,22 @@ struct Parts {
     config: IssuerConfig,
     keys: SigningKeys,
     clients: ClientsFile,
+    sessions: Sessions,
+    /// Assertions and proofs that were used.
+    assertions: Replay,
+    proofs: Replay,
+}
+
+/// Whom a token is for.
+struct Grant<'a> {
+    /// The account that it speaks for.
+    account_id: &'a str,
+    account: &'a Client,
+    /// The client that asked for it; the account itself, or an application.
+    client_id: &'a str,
+    scope: &'a str,
+    /// The thumbprint of the key that it is bound to.
+    bound_to: Option<&'a str>,
 }
 
 /// What a token of ours says.
@@ -60,11 +93,20 @@ struct Claims<'a> {
     patient: Option<Uuid>,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation<'a>>,
+}
+
+/// RFC 9449 section 6.1.
+#[derive(Serialize)]
+struct Confirmation<'a> {
+    jkt: &'a str,
 }
 
 impl Issuer {
     pub fn new(config: IssuerConfig, keys: SigningKeys, clients: ClientsFile) -> Self {
-        Self(Arc::new(Parts { config, keys, clients }))
+        let (assertions, proofs) = (client_authentication::new_replay(), dpop::new_replay());
+        Self(Arc::new(Parts { config, keys, clients, sessions: Sessions::new(), assertions, proofs }))
     }
 
     /// The `iss` of its tokens.
@@ -82,22 +124,33 @@ impl Issuer {
         routes::router(self.clone())
     }
 
-    /// Signs a token for an account that has proved who it is.
-    fn issue(&self, client_id: &str, client: &Client, scope: &str) -> Result<String, KeyError> {
+    /// Signs an access token for an account that has proved who it is.
+    fn issue(&self, grant: &Grant<'_>) -> Result<String, KeyError> {
         let config = &self.0.config;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.0.keys.current().sign(&Claims {
-            iss: &config.issuer,
-            sub: client_id,
-            aud: &config.audience,
-            iat: now,
-            nbf: now,
-            exp: now + config.token_lifetime.as_secs(),
-            jti: Uuid::now_v7(),
-            client_id,
-            roles: &client.roles,
-            patient: client.patient,
-            scope,
-        })
+        self.0.keys.current().sign(
+            "at+jwt",
+            &Claims {
+                iss: &config.issuer,
+                sub: grant.account_id,
+                aud: &config.audience,
+                iat: now,
+                nbf: now,
+                exp: now + config.token_lifetime.as_secs(),
+                jti: Uuid::now_v7(),
+                client_id: grant.client_id,
+                roles: &grant.account.roles,
+                patient: grant.account.patient,
+                scope: grant.scope,
+                cnf: grant.bound_to.map(|jkt| Confirmation { jkt }),
+            },
+        )
     }
+}
+
+/// A secret that nobody guesses: 32 bytes of the operating system, in base64url.
+fn random_secret() -> Result<String, KeyError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| KeyError::Sign)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

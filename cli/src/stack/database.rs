@@ -5,8 +5,9 @@ use nexus_event_store::PARTITIONS_DEFAULT;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
+use super::identity::{KEYCLOAK_DATABASE, KeycloakSecrets};
 use super::secrets::DATABASE_ROLES;
-use super::{Secrets, Stack, TOPIC};
+use super::{IdentityProvider, Secrets, Stack, TOPIC};
 
 const OWNER: &str = "nexus_migrator";
 
@@ -24,10 +25,20 @@ pub async fn create(stack: &Stack, secrets: &Secrets) -> Result<()> {
         create_role(&pool, role, &secrets.databases[role]).await?;
     }
     for (database, roles) in DATABASES {
-        create_database(&pool, database, roles).await?;
+        create_database(&pool, database, OWNER, roles).await?;
+    }
+    if stack.identity_provider() == IdentityProvider::Keycloak {
+        create_for_keycloak(stack, &pool).await?;
     }
     pool.close().await;
     Ok(())
+}
+
+/// Keycloak owns its database, and enters no other.
+async fn create_for_keycloak(stack: &Stack, pool: &PgPool) -> Result<()> {
+    let password = KeycloakSecrets::load_or_generate(stack)?.database;
+    create_role(pool, KEYCLOAK_DATABASE, &password).await?;
+    create_database(pool, KEYCLOAK_DATABASE, KEYCLOAK_DATABASE, &[KEYCLOAK_DATABASE]).await
 }
 
 /// Brings all three schemas to this version, as their owner and not as superuser.
@@ -66,13 +77,13 @@ async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {
     execute(pool, format!("{verb} role {role} login password '{password}'")).await
 }
 
-async fn create_database(pool: &PgPool, database: &str, roles: &[&str]) -> Result<()> {
+async fn create_database(pool: &PgPool, database: &str, owner: &str, roles: &[&str]) -> Result<()> {
     let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(database)
         .fetch_one(pool)
         .await?;
     if !exists {
-        execute(pool, format!("create database {database} owner {OWNER}")).await?;
+        execute(pool, format!("create database {database} owner {owner}")).await?;
     }
     execute(pool, format!("revoke connect, temporary on database {database} from public")).await?;
     execute(pool, format!("grant connect on database {database} to {}", roles.join(", "))).await

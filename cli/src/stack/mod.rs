@@ -2,6 +2,7 @@
 
 mod database;
 mod down;
+mod identity;
 mod logs;
 mod secrets;
 mod service;
@@ -19,6 +20,7 @@ use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, jars};
 use crate::home::{Home, make_folder};
 
 pub use down::down;
+pub use identity::{IdentityProvider, assertion};
 pub use logs::logs;
 pub use secrets::Secrets;
 pub use service::Service;
@@ -51,10 +53,6 @@ impl Stack {
         make_folder(&self.folder, 0o711)?;
         make_folder(&self.folder.join("secrets"), 0o700)?;
         make_folder(&self.folder.join("logs"), 0o700)
-    }
-
-    pub fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.auth())
     }
 
     pub fn secret_file(&self, name: &str) -> PathBuf {

@@ -61,6 +61,9 @@ impl Secrets {
         let client = |(account, secret): (&String, &String)| {
             let hash = hex::encode(Sha256::digest(secret.as_bytes()));
             let mut client = json!({ "secret_sha256": hash, "roles": [account], "name": format!("Demo {account}") });
+            if account != "service" {
+                client["person"] = true.into();
+            }
             if account == "patient" {
                 client["patient"] = DEMO_PATIENT.into();
             }
@@ -74,7 +77,7 @@ fn random_for(names: &[&str]) -> Result<BTreeMap<String, String>> {
     names.iter().map(|name| Ok(((*name).to_owned(), random_secret()?))).collect()
 }
 
-fn random_secret() -> Result<String> {
+pub fn random_secret() -> Result<String> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
     Ok(hex::encode(bytes))

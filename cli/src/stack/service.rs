@@ -3,7 +3,7 @@
 use anyhow::Result;
 use nexus_local::{Launch, Ports};
 
-use super::{AUDIENCE, Secrets, Stack, TOPIC};
+use super::{AUDIENCE, IdentityProvider, Secrets, Stack, TOPIC};
 
 /// One of the processes that the supervisor keeps running, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +11,8 @@ pub enum Service {
     Postgres,
     Kafka,
     Auth,
+    /// In place of `Auth`, where the stack was started with it.
+    Keycloak,
     CommandApi,
     Relay,
     Projector,
@@ -18,19 +20,43 @@ pub enum Service {
 }
 
 impl Service {
-    pub const ALL: [Self; 7] =
-        [Self::Postgres, Self::Kafka, Self::Auth, Self::CommandApi, Self::Relay, Self::Projector, Self::QueryApi];
+    /// Every service that there can be; a stack has those of [`Service::of`].
+    pub const ALL: [Self; 8] = [
+        Self::Postgres,
+        Self::Kafka,
+        Self::Auth,
+        Self::Keycloak,
+        Self::CommandApi,
+        Self::Relay,
+        Self::Projector,
+        Self::QueryApi,
+    ];
+
+    /// The seven services of a stack, in the order in which they start.
+    pub fn of(stack: &Stack) -> Vec<Self> {
+        let absent = match stack.identity_provider() {
+            IdentityProvider::Auth => Self::Keycloak,
+            IdentityProvider::Keycloak => Self::Auth,
+        };
+        Self::ALL.into_iter().filter(|service| *service != absent).collect()
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Kafka => "kafka",
             Self::Auth => "auth",
+            Self::Keycloak => "keycloak",
             Self::CommandApi => "command-api",
             Self::Relay => "relay",
             Self::Projector => "projector",
             Self::QueryApi => "query-api",
         }
+    }
+
+    /// Whether it is one of our own programs.
+    pub fn is_own(self) -> bool {
+        !matches!(self, Self::Postgres | Self::Kafka | Self::Keycloak)
     }
 
     /// The others need these two.
@@ -42,7 +68,7 @@ impl Service {
         match self {
             Self::Postgres => ports.postgres(),
             Self::Kafka => ports.kafka(),
-            Self::Auth => ports.auth(),
+            Self::Auth | Self::Keycloak => ports.auth(),
             Self::CommandApi => ports.command_api(),
             Self::Relay => ports.relay(),
             Self::Projector => ports.projector(),
@@ -59,11 +85,12 @@ impl Service {
         format!("{scheme}://127.0.0.1:{}", self.port(ports))
     }
 
-    /// How to start it; PostgreSQL and Kafka must have been prepared.
+    /// How to start it; PostgreSQL, Kafka and Keycloak must have been prepared.
     pub fn launch(self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
         match self {
             Self::Postgres => stack.postgres(secrets).launch(),
             Self::Kafka => Ok(stack.kafka()?.launch()),
+            Self::Keycloak => stack.keycloak()?.launch(),
             _ => self.launch_own(stack, secrets),
         }
     }
@@ -94,7 +121,7 @@ impl Service {
         let issuer = [("NEXUS_ISSUER", stack.issuer()), ("NEXUS_AUDIENCE", AUDIENCE.to_owned())];
 
         let mut settings = match self {
-            Self::Postgres | Self::Kafka => vec![],
+            Self::Postgres | Self::Kafka | Self::Keycloak => vec![],
             Self::Auth => {
                 vec![file("NEXUS_CLIENTS_FILE", "clients.json"), file("NEXUS_SIGNING_KEY_FILE", "signing-key.pem")]
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::join_all;
-use nexus_local::{kafka, postgres};
+use nexus_local::{kafka, keycloak, postgres};
 use serde::Serialize;
 
 use super::state::State;
@@ -43,8 +43,8 @@ pub async fn status(stack: &Stack, options: &args::Status) -> Result<ExitCode> {
 /// Asks every service now.
 pub async fn report(stack: &Stack) -> Result<Report> {
     let state = State::load(stack);
-    let ready = join_all(Service::ALL.map(|service| is_ready(stack, service))).await;
-    let services: Vec<ServiceReport> = Service::ALL
+    let ready = join_all(Service::of(stack).into_iter().map(|service| is_ready(stack, service))).await;
+    let services: Vec<ServiceReport> = Service::of(stack)
         .into_iter()
         .zip(ready)
         .map(|(service, answers)| {
@@ -74,6 +74,7 @@ pub async fn is_ready(stack: &Stack, service: Service) -> bool {
     match service {
         Service::Postgres => blocking(move || postgres::is_ready(port)).await,
         Service::Kafka => blocking(move || kafka::is_ready(&format!("127.0.0.1:{port}"), PROBE_TIMEOUT)).await,
+        Service::Keycloak => blocking(move || keycloak::is_ready(port)).await,
         _ => answers_ready(&format!("{}/readyz", service.url(stack.ports))).await,
     }
 }
@@ -106,6 +107,7 @@ fn version(stack: &Stack, service: Service) -> Option<String> {
     match service {
         Service::Postgres => postgres::version().ok(),
         Service::Kafka => stack.kafka().ok()?.version().ok(),
+        Service::Keycloak => stack.keycloak().ok()?.version().ok(),
         _ => version_of_program(stack, service),
     }
 }

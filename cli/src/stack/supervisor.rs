@@ -75,7 +75,7 @@ impl Supervisor {
         stop_leftovers(stack);
         let secrets = Secrets::load(stack)?;
         prepare_foundations(stack, &secrets)?;
-        let children = Service::ALL.into_iter().map(|service| Child::new(service, stack, &secrets));
+        let children = Service::of(stack).into_iter().map(|service| Child::new(service, stack, &secrets));
         let supervisor = Self {
             stack: stack.clone(),
             children: children.collect::<Result<_>>()?,

@@ -5,11 +5,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nexus_local::{Ports, jars, wait_until};
+use nexus_local::{Ports, jars, keycloak, wait_until};
 use nix::sys::signal::Signal;
 
 use super::state::{Lock, State, supervisor_runs};
-use super::{Secrets, Service, Stack, database, down, logs, status, tour};
+use super::{IdentityProvider, Secrets, Service, Stack, database, down, identity, logs, status, tour};
 use crate::{args, import, output};
 
 const FOUNDATION_DEADLINE: Duration = Duration::from_secs(120);
@@ -35,18 +35,39 @@ pub async fn up(stack: &Stack, options: &args::Up) -> Result<ExitCode> {
     if is_supervisor_outdated(stack)? {
         output::step("processes of an older version stopped", down::stop(stack)).await?;
     }
+    choose_identity_provider(stack, options).await?;
     start_supervisor(stack)?;
     let foundations = [Service::Postgres, Service::Kafka];
     output::step("PostgreSQL and Kafka ready", wait_ready(stack, &foundations, FOUNDATION_DEADLINE)).await?;
     output::step("databases, roles, schemas, topic", prepare(stack, &secrets)).await?;
     restart_outdated(stack).await?;
-    output::step("services ready", wait_ready(stack, &Service::ALL, SERVICES_DEADLINE)).await?;
+    output::step("services ready", wait_ready(stack, &Service::of(stack), services_deadline(stack))).await?;
     if !options.no_sample && !stack.sample_marker().exists() {
         load_sample(stack).await?;
     }
     output::line(format_args!("  ready after {}\n", output::seconds(started.elapsed())));
     tour::print(stack).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A stack keeps its identity provider until it is told otherwise; then everything starts anew, to believe the other's tokens.
+async fn choose_identity_provider(stack: &Stack, options: &args::Up) -> Result<()> {
+    let chosen = options.idp.unwrap_or_else(|| stack.identity_provider());
+    if chosen != stack.identity_provider() {
+        output::step("processes with the other identity provider stopped", down::stop(stack)).await?;
+        stack.choose(chosen)?;
+    }
+    if chosen == IdentityProvider::Keycloak {
+        output::step("Keycloak at hand", identity::prepare_keycloak(stack)).await?;
+    }
+    Ok(())
+}
+
+fn services_deadline(stack: &Stack) -> Duration {
+    match stack.identity_provider() {
+        IdentityProvider::Auth => SERVICES_DEADLINE,
+        IdentityProvider::Keycloak => keycloak::START_DEADLINE,
+    }
 }
 
 async fn delete(stack: &Stack) -> Result<()> {
@@ -137,7 +158,7 @@ async fn prepare(stack: &Stack, secrets: &Secrets) -> Result<()> {
 async fn restart_outdated(stack: &Stack) -> Result<()> {
     let state = State::load(stack);
     let mut stopping = Vec::new();
-    for service in Service::ALL.into_iter().filter(|service| !service.is_foundation()) {
+    for service in Service::ALL.into_iter().filter(|service| service.is_own()) {
         let Some(process) = state.process(service) else { continue };
         if !process.runs(&stack.home.program(service.name())?) {
             process.signal(Signal::SIGTERM);

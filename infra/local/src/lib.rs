@@ -1,4 +1,4 @@
-//! Starts PostgreSQL and Apache Kafka as ordinary processes of this machine: no containers, no mocks.
+//! Starts PostgreSQL, Apache Kafka and Keycloak as ordinary processes of this machine: no containers, no mocks.
 //!
 //! A server is *prepared* (folder, configuration, first format; safe to repeat) and then *launched*. What a launch
 //! needs is a value, [`Launch`], so that the supervisor of a stack can restart it and a test can simply own it.
@@ -6,6 +6,7 @@
 
 pub mod jars;
 pub mod kafka;
+pub mod keycloak;
 pub mod postgres;
 
 mod launch;
@@ -13,6 +14,7 @@ mod ports;
 mod wait;
 
 pub use kafka::Kafka;
+pub use keycloak::Keycloak;
 pub use launch::{Launch, Lifetime, Process, User, can_traverse};
 pub use ports::{Ports, free_ports};
 pub use postgres::{Authentication, Durability, Postgres};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use nexus_web::authenticate::DpopArgs;
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
 
@@ -36,6 +37,8 @@ pub struct QueryConfig {
     /// Connections to the read database, per read model.
     #[arg(long, env = "NEXUS_READ_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub connections: u32,
+    #[command(flatten)]
+    pub dpop: DpopArgs,
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }

@@ -43,7 +43,7 @@ impl QueryService {
         let keys = pool(KEYS_CONNECTIONS).connect_with(keys_url.application_name("query-api")).await;
         let keyring = Keyring::connect(keys.context("the key database")?, master).await?;
         let verifier = VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() };
-        let verifier = Verifier::connect(verifier).await?;
+        let verifier = Verifier::connect(verifier).await?.with_dpop(&config.dpop.config(config.listen))?;
         let read: PgConnectOptions = config.read_url.parse().context("the read database's URL")?;
         Ok(Self::new(&read, config, keyring, verifier))
     }
