@@ -16,7 +16,7 @@ pub(super) fn random_key() -> KeyBytes {
 }
 
 /// Wraps `key` under `outer`; `name` must be given again to unwrap it.
-pub(super) fn wrap(outer: &KeyBytes, name: &str, key: &KeyBytes) -> Vec<u8> {
+pub(super) fn wrap(outer: &KeyBytes, name: &str, key: &[u8; 32]) -> Vec<u8> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).expect("the operating system's random source works or no key may be wrapped");
     let payload = Payload { msg: key.as_slice(), aad: name.as_bytes() };
