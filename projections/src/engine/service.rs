@@ -1,13 +1,12 @@
 //! The projector as a service: settings, keys, consumers, health.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nexus_event_store::{Keyring, LogReader, MasterKey};
+use nexus_event_store::{Keyring, LogReader, MasterKeyArgs};
 use nexus_web::server::{self, GRACE_DEFAULT, Readiness};
 use nexus_web::telemetry::TelemetryArgs;
 use sqlx::PgPool;
@@ -42,9 +41,8 @@ pub struct ProjectorConfig {
     /// The key database.
     #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
     pub keys_url: String,
-    /// The file with the master key.
-    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
-    pub master_key_file: PathBuf,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
     /// Kafka's bootstrap servers.
     #[arg(long, env = "NEXUS_KAFKA")]
     pub kafka: String,
@@ -77,8 +75,8 @@ impl Projector {
     /// Checks the settings. Neither databases nor broker need to be there yet.
     pub fn try_new(config: ProjectorConfig) -> anyhow::Result<Self> {
         let models = chosen(&config.read_models, crate::registry::read_models())?;
-        // Read again when it is used; a file that can't be read should be said at once.
-        drop(MasterKey::from_file(&config.master_key_file)?);
+        // Opened again when it is used; a file that can't be read should be said at once.
+        drop(config.master_key.open()?);
         let keys = side_pool(&config.keys_url).context("the URL of the key database")?;
         let log = side_pool(&config.log_url).context("the URL of the log database")?;
         let read = config.read_url.parse().context("the URL of the read database")?;
@@ -104,7 +102,7 @@ impl Projector {
     async fn keyring(&self, stop: &CancellationToken) -> Option<Keyring> {
         let mut backoff = Backoff::new(&Limits::default());
         loop {
-            let opened = match MasterKey::from_file(&self.config.master_key_file) {
+            let opened = match self.config.master_key.open() {
                 Ok(master) => Keyring::connect(self.keys.clone(), master).await,
                 Err(error) => Err(error),
             };
