@@ -5,6 +5,7 @@
 
 mod generations;
 mod master;
+mod matching;
 mod provision;
 pub mod rotate;
 mod status;

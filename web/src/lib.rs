@@ -13,5 +13,8 @@ pub mod json;
 
 pub mod problem;
 
+mod harden;
 pub mod shutdown;
 pub mod telemetry;
+
+pub use harden::harden;

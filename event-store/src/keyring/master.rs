@@ -3,10 +3,10 @@
 
 mod args;
 mod file;
+mod vault;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -14,10 +14,6 @@ use super::wrap::{self, KeyBytes};
 use crate::error::Error;
 
 pub use args::MasterKeyArgs;
-
-/// How long a start waits for a service that is away, before it gives up and is started again by whoever keeps it.
-const START_PATIENCE: Duration = Duration::from_secs(60);
-const START_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whatever holds a master key: a file, Vault, a cloud's key service.
 ///
@@ -91,35 +87,18 @@ impl MasterKey {
     }
 
     pub(super) async fn wrap(&self, name: &str, key: &KeyBytes) -> Result<Wrapped, Error> {
-        Ok(self.patiently(|| self.0.wrap(name, key)).await?)
+        Ok(self.0.wrap(name, key).await?)
     }
 
     /// Unwraps what the store says was wrapped by `by`.
     pub(super) async fn unwrap(&self, name: &str, wrapped: &[u8], by: Option<&str>) -> Result<KeyBytes, Error> {
-        self.patiently(|| self.0.unwrap(name, wrapped)).await.map_err(|error| match error {
+        self.0.unwrap(name, wrapped).await.map_err(|error| match error {
             MasterKeyError::Wrong => {
                 let wrapped_by = by.unwrap_or("a master key that left no name").to_owned();
                 Error::WrongMasterKey { wrapped_by, place: self.place() }
             }
             other => other.into(),
         })
-    }
-
-    /// Waits, within bounds, for a service that is away.
-    async fn patiently<T, F: Future<Output = Result<T, MasterKeyError>>>(
-        &self,
-        ask: impl Fn() -> F,
-    ) -> Result<T, MasterKeyError> {
-        let started = Instant::now();
-        loop {
-            match ask().await {
-                Err(MasterKeyError::Unavailable(why)) if started.elapsed() < START_PATIENCE => {
-                    tracing::warn!(place = self.place(), why, "the master key can't be reached yet; trying again");
-                    tokio::time::sleep(START_PAUSE).await;
-                }
-                outcome => return outcome,
-            }
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, PgPool, Row};
@@ -11,10 +12,16 @@ use super::generations::Generations;
 use super::subject_key::DataKey;
 use super::uses::{self, Uses};
 use super::wrap::{self, KeyBytes};
-use super::{MasterKey, SubjectKey};
+use super::{MasterKey, MasterKeyError, SubjectKey};
 use crate::error::{Error, KeyError};
 
 const BLIND_SECRET: &str = "blind";
+/// How long a start waits for a master key service that is away, before it fails and whoever keeps the process starts it
+/// again.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PAUSE: Duration = Duration::from_secs(1);
+/// How long a request waits for the key of a generation that nobody has told this process about yet.
+const LEARN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is stored of a subject: its wrapped keys, the current one first, or that it was erased.
 #[derive(Clone)]
@@ -56,7 +63,23 @@ pub(super) struct KeyStore {
 }
 
 impl KeyStore {
+    /// Opens the store, after which keys are in the memory of this process: it dumps no core from here on. Waits, within
+    /// bounds, for a master key that is away; the key database has to be there.
     pub(super) async fn connect(pool: PgPool, master: &MasterKey) -> Result<(Self, KeyBytes), Error> {
+        nexus_web::harden().map_err(|error| Error::Unavailable(Some(error.into())))?;
+        let started = Instant::now();
+        loop {
+            match Self::try_connect(pool.clone(), master).await {
+                Err(Error::MasterKey(MasterKeyError::Unavailable(why))) if started.elapsed() < START_PATIENCE => {
+                    tracing::warn!(why, "the master key can't be used yet; trying again");
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_connect(pool: PgPool, master: &MasterKey) -> Result<(Self, KeyBytes), Error> {
         let generations = Arc::new(Generations::open(pool.clone(), master.clone()).await?);
         let secret = open_secret(&pool, master, BLIND_SECRET).await?;
         Ok((Self { pool, generations, uses: Uses::default() }, secret))
@@ -168,8 +191,12 @@ impl KeyStore {
         if stored.values().flat_map(Stored::generations).all(|id| self.generations.knows(id)) {
             return;
         }
-        if let Err(error) = self.generations.learn().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a new generation key can't be unwrapped");
+        match tokio::time::timeout(LEARN_PATIENCE, self.generations.learn()).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a new generation key can't be unwrapped");
+            }
+            Err(_) => tracing::warn!("a new generation key can't be unwrapped in time"),
         }
     }
 }

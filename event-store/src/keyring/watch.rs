@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
@@ -115,8 +116,13 @@ pub(super) async fn mark(pool: &PgPool) -> Result<ChangeMark, Error> {
     Ok(ChangeMark(mark.fetch_one(pool).await?.into()))
 }
 
-/// Follows the store until it is dropped.
-pub(super) async fn follow(store: KeyStore, cache: Cache, mut since: ChangeMark) {
+/// Follows the store until it is dropped. A master key that is away delays new generations and nothing else.
+pub(super) async fn follow(store: KeyStore, cache: Cache, since: ChangeMark) {
+    let (newest, told) = watch::channel(None);
+    tokio::join!(follow_changes(&store, &cache, since, &newest), learn(&store, told));
+}
+
+async fn follow_changes(store: &KeyStore, cache: &Cache, mut since: ChangeMark, newest: &watch::Sender<Option<i32>>) {
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut in_touch = true;
@@ -134,7 +140,7 @@ pub(super) async fn follow(store: KeyStore, cache: Cache, mut since: ChangeMark)
                     cache.tell();
                 }
                 in_touch = true;
-                learn(&store, changes.generation).await;
+                newest.send_replace(changes.generation);
                 since = changes.mark;
             }
             Err(error) => {
@@ -151,14 +157,18 @@ pub(super) async fn follow(store: KeyStore, cache: Cache, mut since: ChangeMark)
     }
 }
 
-async fn learn(store: &KeyStore, newest: Option<i32>) {
-    if newest.is_none_or(|newest| store.generations.knows(newest)) {
-        return;
-    }
-    match store.generations.learn().await {
-        Ok(()) => tracing::info!(generation = newest, "new keys are wrapped under a new generation"),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a new generation key can't be unwrapped");
+/// Unwraps generations that others have begun. Told every [`POLL`], so a failure is tried again.
+async fn learn(store: &KeyStore, mut told: watch::Receiver<Option<i32>>) {
+    while told.changed().await.is_ok() {
+        let newest = *told.borrow_and_update();
+        if newest.is_none_or(|newest| store.generations.knows(newest)) {
+            continue;
+        }
+        match store.generations.learn().await {
+            Ok(()) => tracing::info!(generation = newest, "new keys are wrapped under a new generation"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a new generation key can't be unwrapped");
+            }
         }
     }
 }

@@ -44,6 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ciphers_wipe_their_key_schedules() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+        is_wiped::<Aes256Gcm>();
+        is_wiped::<KeyBytes>();
+    }
+
+    #[test]
     fn a_key_unwraps_under_its_own_outer_key_and_name_only() {
         let (outer, key) = (random_key(), random_key());
         let wrapped = wrap(&outer, "name", &key);

@@ -102,11 +102,7 @@ impl Projector {
     async fn keyring(&self, stop: &CancellationToken) -> Option<Keyring> {
         let mut backoff = Backoff::new(&Limits::default());
         loop {
-            let opened = match self.config.master_key.open() {
-                Ok(master) => Keyring::connect(self.keys.clone(), master).await,
-                Err(error) => Err(error),
-            };
-            match opened {
+            match self.open_keyring().await {
                 Ok(keyring) => return Some(keyring),
                 Err(error) => tracing::warn!(%error, "the key store can't be opened yet"),
             }
@@ -114,6 +110,12 @@ impl Projector {
                 return None;
             }
         }
+    }
+
+    async fn open_keyring(&self) -> Result<Keyring, nexus_event_store::Error> {
+        let keyring = Keyring::connect(self.keys.clone(), self.config.master_key.open()?).await?;
+        keyring.check_log(&self.log).await?;
+        Ok(keyring)
     }
 
     fn engine_config(&self, keyring: Keyring) -> EngineConfig {
