@@ -1,9 +1,9 @@
 //! The settings of the write door: command line and environment. `--help` is the reference.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::Parser;
+use nexus_event_store::MasterKeyArgs;
 use nexus_web::authenticate::DpopArgs;
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
@@ -35,9 +35,8 @@ pub struct Config {
     /// For whom tokens have to be.
     #[arg(long, env = "NEXUS_AUDIENCE", default_value = "nexushealth")]
     pub audience: String,
-    /// The file of the master key; readable by its owner only.
-    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
-    pub master_key_file: PathBuf,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
     /// How many connections to the log's database are kept for reading.
     #[arg(long, env = "NEXUS_LOG_CONNECTIONS", default_value_t = 16)]
     pub log_connections: u32,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use nexus_auth::{Verifier, VerifierConfig};
-use nexus_event_store::{EventLog, Keyring, LogConfig, MasterKey};
+use nexus_event_store::{EventLog, Keyring, LogConfig};
 use nexus_web::pipeline::{Limits, Pipeline};
 use nexus_web::server::{GRACE_DEFAULT, Listener, Readiness, listen, serve};
 use sqlx::PgPool;
@@ -62,7 +62,7 @@ impl Service {
 }
 
 async fn connect_log(config: &Config) -> anyhow::Result<EventLog> {
-    let master = MasterKey::from_file(&config.master_key_file)?;
+    let master = config.master_key.open()?;
     let keys_pool = connect_pool(&config.keys_url, KEYS_CONNECTIONS).await.context("the keys' database")?;
     let keyring = Keyring::connect(keys_pool, master).await?;
     let log_pool = connect_pool(&config.log_url, config.log_connections).await.context("the log's database")?;

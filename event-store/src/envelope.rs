@@ -8,15 +8,18 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use coset::cbor::value::Value;
 use coset::{CoseEncrypt0, CoseEncrypt0Builder, HeaderBuilder, TaggedCborSerializable, iana};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::event::{Header, Metadata, Opened, SealedEvent};
-use crate::keyring::SubjectKey;
+use crate::keyring::{DataKey, SubjectKey};
 
 /// What an event's associated data starts with. A new layout gets a new name.
 const EVENT_CONTEXT: &str = "nexus-event-1";
 /// What a read model row's associated data starts with.
 const ROW_CONTEXT: &str = "nexus-row-1";
 const NONCE_BYTES: usize = 12;
+/// What our envelopes start with: tag, array of three, protected header, a map of two whose first entry is the key id.
+const BEFORE_KEY_ID: [u8; 9] = [0xd0, 0x83, 0x43, 0xa1, 0x01, 0x03, 0xa2, 0x04, 0x50];
 
 /// Why an envelope did not open. Says nothing about what may be inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,10 +45,8 @@ pub fn seal(key: &SubjectKey, header: &Header, plain: &[u8]) -> Vec<u8> {
 
 /// Opens the bytes of an event, if they were sealed with this key under exactly this header.
 pub fn open(key: &SubjectKey, header: &Header, sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-    if header.key_id != key.id() {
-        return Err(EnvelopeError::OtherKey);
-    }
-    open_bound(key, &event_binding(header), sealed)
+    let data_key = key.named(header.key_id).ok_or(EnvelopeError::OtherKey)?;
+    open_bound(data_key, &event_binding(header), &parse(sealed)?)
 }
 
 /// Opens an event of the log or the topic into payload and metadata.
@@ -65,11 +66,20 @@ pub(crate) fn content(payload: &serde_json::Value, metadata: &Metadata) -> Resul
 }
 
 pub(crate) fn seal_row(key: &SubjectKey, context: &str, plain: &[u8]) -> Vec<u8> {
-    seal_bound(key, &row_binding(key, context), plain)
+    seal_bound(key, &row_binding(key.subject(), key.id(), context), plain)
 }
 
 pub(crate) fn open_row(key: &SubjectKey, context: &str, sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-    open_bound(key, &row_binding(key, context), sealed)
+    let envelope = parse(sealed)?;
+    // Nothing stands beside a row that names its key, as a header does for an event; a false name opens nothing.
+    let key_id = Uuid::from_slice(&envelope.unprotected.key_id).map_err(|_| EnvelopeError::Malformed)?;
+    let data_key = key.named(key_id).ok_or(EnvelopeError::OtherKey)?;
+    open_bound(data_key, &row_binding(key.subject(), key_id, context), &envelope)
+}
+
+/// The id of the key that an envelope of ours names, without reading all of it.
+pub(crate) fn key_id(sealed: &[u8]) -> Option<Uuid> {
+    Uuid::from_slice(sealed.strip_prefix(&BEFORE_KEY_ID)?.get(..16)?).ok()
 }
 
 fn event_binding(header: &Header) -> Vec<u8> {
@@ -85,12 +95,12 @@ fn event_binding(header: &Header) -> Vec<u8> {
     ])
 }
 
-fn row_binding(key: &SubjectKey, context: &str) -> Vec<u8> {
+fn row_binding(subject: Uuid, key_id: Uuid, context: &str) -> Vec<u8> {
     binding(vec![
         Value::from(ROW_CONTEXT),
         Value::from(context),
-        Value::from(key.subject().as_bytes().as_slice()),
-        Value::from(key.id().as_bytes().as_slice()),
+        Value::from(subject.as_bytes().as_slice()),
+        Value::from(key_id.as_bytes().as_slice()),
     ])
 }
 
@@ -105,7 +115,8 @@ fn binding(items: Vec<Value>) -> Vec<u8> {
 fn seal_bound(key: &SubjectKey, binding: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).expect("the operating system's random source works or nothing may be sealed");
-    let cipher = Aes256Gcm::new(key.bytes().into());
+    key.count_seal(&nonce);
+    let cipher = Aes256Gcm::new((&*key.current().bytes).into());
     CoseEncrypt0Builder::new()
         .protected(HeaderBuilder::new().algorithm(iana::Algorithm::A256GCM).build())
         .unprotected(HeaderBuilder::new().key_id(key.id().as_bytes().to_vec()).iv(nonce.to_vec()).build())
@@ -117,21 +128,37 @@ fn seal_bound(key: &SubjectKey, binding: &[u8], plain: &[u8]) -> Vec<u8> {
         .expect("an envelope of our own making always serializes")
 }
 
-fn open_bound(key: &SubjectKey, binding: &[u8], sealed: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+fn parse(sealed: &[u8]) -> Result<CoseEncrypt0, EnvelopeError> {
     let envelope = CoseEncrypt0::from_tagged_slice(sealed).map_err(|_| EnvelopeError::Malformed)?;
     let algorithm = coset::RegisteredLabelWithPrivate::Assigned(iana::Algorithm::A256GCM);
-    if envelope.protected.header.alg != Some(algorithm) {
-        return Err(EnvelopeError::Malformed);
-    }
-    if envelope.unprotected.key_id != key.id().as_bytes() {
+    if envelope.protected.header.alg == Some(algorithm) { Ok(envelope) } else { Err(EnvelopeError::Malformed) }
+}
+
+fn open_bound(key: &DataKey, binding: &[u8], envelope: &CoseEncrypt0) -> Result<Vec<u8>, EnvelopeError> {
+    if envelope.unprotected.key_id != key.id.as_bytes() {
         return Err(EnvelopeError::OtherKey);
     }
     let nonce: [u8; NONCE_BYTES] =
         envelope.unprotected.iv.as_slice().try_into().map_err(|_| EnvelopeError::Malformed)?;
-    let cipher = Aes256Gcm::new(key.bytes().into());
+    let cipher = Aes256Gcm::new((&*key.bytes).into());
     envelope.decrypt_ciphertext(
         binding,
         || EnvelopeError::Malformed,
         |msg, aad| cipher.decrypt(&Nonce::from(nonce), Payload { msg, aad }).map_err(|_| EnvelopeError::Broken),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_id_stands_at_a_fixed_place() {
+        let key = SubjectKey::generate(Uuid::new_v4());
+        let sealed = seal_row(&key, "row", b"{}");
+        assert_eq!(key_id(&sealed), Some(key.id()));
+        assert!(key.opens_row(&sealed) && !SubjectKey::generate(key.subject()).opens_row(&sealed));
+        assert_eq!(key_id(&sealed[1..]), None);
+        assert_eq!(key_id(&sealed[..20]), None);
+    }
 }

@@ -37,8 +37,20 @@ pub enum Error {
     #[error("the log has {found} partitions, not {expected}")]
     Partitions { expected: i32, found: i32 },
     /// The master key does not open this key store.
-    #[error("the master key does not fit this key store")]
-    WrongMasterKey,
+    #[error("the master key does not fit this key store: its keys are wrapped by {wrapped_by}, and this is {place}")]
+    WrongMasterKey { wrapped_by: String, place: String },
+    /// The master key did not do what was asked.
+    #[error("the master key can't be used")]
+    MasterKey(#[source] crate::keyring::MasterKeyError),
+    /// A generation key has wrapped as many keys as is safe.
+    #[error("generation {0} has wrapped as many keys as it may; make a new one with `nexus keys rotate generation`")]
+    GenerationExhausted(i32),
+    /// The newest events are sealed with keys that the key store has never had.
+    #[error(
+        "the key store does not know the keys of the log's newest events: it belongs to another log, or is a copy from \
+         before them"
+    )]
+    OtherKeyStore,
     /// The master key file is missing, readable by others, or not a key.
     #[error("master key file: {0}")]
     MasterKeyFile(String),
@@ -73,6 +85,15 @@ pub enum KeyError {
 impl Error {
     pub(crate) fn unavailable(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unavailable(Some(Box::new(source)))
+    }
+}
+
+impl From<crate::keyring::MasterKeyError> for Error {
+    fn from(error: crate::keyring::MasterKeyError) -> Self {
+        match error {
+            crate::keyring::MasterKeyError::File(why) => Self::MasterKeyFile(why),
+            other => Self::MasterKey(other),
+        }
     }
 }
 

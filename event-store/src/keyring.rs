@@ -3,9 +3,16 @@
 //! Bulk replay unwraps subject keys with a generation key held in memory, so it never calls a key service per patient.
 //! "Never had a key", "erased" and "not provisioned yet" are three states, and an erased subject never gets another key.
 
+mod generations;
 mod master;
+mod matching;
 mod provision;
+pub mod rotate;
+mod status;
 mod store;
+mod subject_key;
+mod uses;
+mod watch;
 mod wrap;
 
 use std::collections::HashMap;
@@ -15,61 +22,27 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sqlx::PgPool;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, KeyError};
 use crate::event::Header;
 
-pub use master::MasterKey;
+pub use master::{MasterKey, MasterKeyArgs, MasterKeyError, MasterKeyService, Wrapped};
 use provision::Provisioner;
+pub use status::{GenerationStatus, KeyStatus, status};
 use store::{KeyStore, Stored};
+pub(crate) use subject_key::DataKey;
+pub use subject_key::SubjectKey;
+use watch::{Before, Cache};
+pub use watch::{ChangeMark, KeyChanges};
 
 /// How many unwrapped subject keys a process holds at most.
 const CACHE_KEYS_MAX: u64 = 100_000;
-/// How long an unwrapped key is used before the store is asked again: the longest that an erasure can go unnoticed.
+/// How long an unwrapped key is used before the store is asked again: the longest that an erasure can go unnoticed by a
+/// process that can't reach the store. One that can hears of it within seconds.
 const CACHE_LIFETIME: Duration = Duration::from_secs(300);
-
-/// The data key of one subject. Wiped from memory with its last copy.
-#[derive(Clone)]
-pub struct SubjectKey(Arc<Inner>);
-
-struct Inner {
-    id: Uuid,
-    subject: Uuid,
-    bytes: Zeroizing<[u8; 32]>,
-}
-
-impl SubjectKey {
-    pub(crate) fn new(id: Uuid, subject: Uuid, bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(Arc::new(Inner { id, subject, bytes }))
-    }
-
-    /// A key that is in no store, for tests and examples of the envelope.
-    pub fn generate(subject: Uuid) -> Self {
-        Self::new(Uuid::new_v4(), subject, wrap::random_key())
-    }
-
-    /// The id that envelopes name it by.
-    pub fn id(&self) -> Uuid {
-        self.0.id
-    }
-
-    /// Whose key it is.
-    pub fn subject(&self) -> Uuid {
-        self.0.subject
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8; 32] {
-        &self.0.bytes
-    }
-}
-
-impl std::fmt::Debug for SubjectKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("SubjectKey").field("id", &self.0.id).field("bytes", &"[redacted]").finish()
-    }
-}
 
 /// Reads, makes and remembers subject keys. Cheap to clone.
 #[derive(Clone)]
@@ -78,8 +51,9 @@ pub struct Keyring(Arc<Shared>);
 struct Shared {
     store: KeyStore,
     provisioner: Provisioner,
-    cache: moka::sync::Cache<Uuid, SubjectKey>,
+    cache: Cache,
     secret: Zeroizing<[u8; 32]>,
+    _following: AbortOnDropHandle<()>,
 }
 
 impl Keyring {
@@ -87,8 +61,11 @@ impl Keyring {
     pub async fn connect(keys_pool: PgPool, master: MasterKey) -> Result<Self, Error> {
         let (store, secret) = KeyStore::connect(keys_pool, &master).await?;
         let provisioner = Provisioner::start(store.clone());
-        let cache = moka::sync::Cache::builder().max_capacity(CACHE_KEYS_MAX).time_to_live(CACHE_LIFETIME).build();
-        Ok(Self(Arc::new(Shared { store, provisioner, cache, secret })))
+        let cache = Cache::new(CACHE_KEYS_MAX, CACHE_LIFETIME);
+        let since = watch::mark(&store.pool).await?;
+        let following = tokio::spawn(watch::follow(store.clone(), cache.clone(), since));
+        let _following = AbortOnDropHandle::new(following);
+        Ok(Self(Arc::new(Shared { store, provisioner, cache, secret, _following })))
     }
 
     /// Makes sure that each subject has a key, in one round trip. Refuses erased subjects.
@@ -102,8 +79,9 @@ impl Keyring {
         if missing.is_empty() {
             return Ok(keys);
         }
+        let before = self.0.cache.before();
         for (subject, stored) in self.0.provisioner.ensure(missing).await? {
-            let key = self.unwrap(subject, stored).map_err(|source| Error::Key { subject, source })?;
+            let key = self.unwrap(before, subject, stored).map_err(|source| Error::Key { subject, source })?;
             keys.insert(subject, key);
         }
         Ok(keys)
@@ -111,7 +89,7 @@ impl Keyring {
 
     /// The key of one subject.
     pub async fn key(&self, subject: Uuid) -> Result<SubjectKey, KeyError> {
-        if let Some(key) = self.0.cache.get(&subject) {
+        if let Some(key) = self.0.cache.get(subject) {
             return Ok(key);
         }
         self.keys(&[subject]).await.remove(&subject).unwrap_or(Err(KeyError::Unavailable))
@@ -120,7 +98,8 @@ impl Keyring {
     /// The key that a sealed event names. The event is proof that its key once existed, so a store that does not
     /// know it is behind: [`KeyError::NotProvisioned`], not [`KeyError::NeverHadOne`].
     pub async fn key_of(&self, header: &Header) -> Result<SubjectKey, KeyError> {
-        named_key(header, self.key(header.subject).await)
+        let key = self.keys_of(std::iter::once(header)).await.remove(&header.subject);
+        named_key(header, key.unwrap_or(Err(KeyError::Unavailable)))
     }
 
     /// The keys of many subjects; what is not cached is read in one round trip.
@@ -130,10 +109,11 @@ impl Keyring {
         if missing.is_empty() {
             return keys;
         }
+        let before = self.0.cache.before();
         match self.0.store.read(&missing).await {
             Ok(mut stored) => keys.extend(missing.into_iter().map(|subject| {
                 let key = stored.remove(&subject).ok_or(KeyError::NeverHadOne);
-                (subject, key.and_then(|stored| self.unwrap(subject, stored)))
+                (subject, key.and_then(|stored| self.unwrap(before, subject, stored)))
             })),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the key store did not answer");
@@ -143,9 +123,37 @@ impl Keyring {
         keys
     }
 
+    /// The keys of the subjects of these events. What is cached from before a rotation, and lacks the key that an event
+    /// names, is read again.
+    pub async fn keys_of(
+        &self,
+        headers: impl IntoIterator<Item = &Header>,
+    ) -> HashMap<Uuid, Result<SubjectKey, KeyError>> {
+        let mut subjects = Vec::new();
+        for header in headers {
+            subjects.push(header.subject);
+            if self.0.cache.get(header.subject).is_some_and(|key| !key.opens(header.key_id)) {
+                self.forget(header.subject);
+            }
+        }
+        self.keys(&subjects).await
+    }
+
     /// Forgets a subject's key in this process, so that the next use asks the store.
     pub fn forget(&self, subject: Uuid) {
-        self.0.cache.invalidate(&subject);
+        self.0.cache.forget(&[subject]);
+    }
+
+    /// Whose keys were erased or replaced after a mark, by any process; without a mark, since the store began. This
+    /// keyring follows them by itself: what has changed leaves its memory within seconds.
+    pub async fn changed_since(&self, mark: Option<&ChangeMark>) -> Result<KeyChanges, Error> {
+        watch::changes(&self.0.store.pool, mark.unwrap_or(&ChangeMark::BEGINNING)).await
+    }
+
+    /// Calls this after keys were erased or replaced anywhere, for those who keep what they have opened. (It keeps what
+    /// it captures for the life of the keyring: not the keyring.)
+    pub fn on_changed(&self, forget: impl Fn() + Send + Sync + 'static) {
+        self.0.cache.on_changed(Box::new(forget));
     }
 
     /// A keyed hash that can be compared and not reversed: HMAC-SHA256 under a secret kept wrapped in the key store.
@@ -172,7 +180,7 @@ impl Keyring {
         let mut found = HashMap::with_capacity(subjects.len());
         let mut missing = Vec::new();
         for subject in subjects {
-            match self.0.cache.get(subject) {
+            match self.0.cache.get(*subject) {
                 Some(key) => drop(found.insert(*subject, key)),
                 None => missing.push(*subject),
             }
@@ -182,9 +190,9 @@ impl Keyring {
         (found, missing)
     }
 
-    fn unwrap(&self, subject: Uuid, stored: Stored) -> Result<SubjectKey, KeyError> {
+    fn unwrap(&self, before: Before, subject: Uuid, stored: Stored) -> Result<SubjectKey, KeyError> {
         let key = self.0.store.unwrap(subject, stored)?;
-        self.0.cache.insert(subject, key.clone());
+        self.0.cache.put(before, &key);
         Ok(key)
     }
 }
@@ -193,7 +201,7 @@ impl Keyring {
 pub(crate) fn named_key(header: &Header, key: Result<SubjectKey, KeyError>) -> Result<SubjectKey, KeyError> {
     match key {
         Err(KeyError::NeverHadOne) => Err(KeyError::NotProvisioned),
-        Ok(key) if key.id() != header.key_id => Err(KeyError::NotProvisioned),
+        Ok(key) if !key.opens(header.key_id) => Err(KeyError::NotProvisioned),
         other => other,
     }
 }

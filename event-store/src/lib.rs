@@ -28,7 +28,7 @@ pub use cqrs::{AggregateStore, LoadedAggregate};
 pub use envelope::EnvelopeError;
 pub use error::{Error, KeyError};
 pub use event::{Header, Metadata, NewEvent, Opened, SealedEvent, StoredEvent, event_id};
-pub use keyring::{Keyring, MasterKey, SubjectKey};
+pub use keyring::{Keyring, MasterKey, MasterKeyArgs, SubjectKey};
 pub use load::LogReader;
 pub use log::{EventLog, LogConfig};
 pub use migrate::{migrate_keys, migrate_log};

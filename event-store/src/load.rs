@@ -1,6 +1,6 @@
 //! Reads of the log: rows as they are stored, in order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, PgPool, Row};
@@ -115,8 +115,7 @@ pub(crate) async fn subject_streams(
 
 /// Opens events of any number of subjects, with one round trip for the keys that are not at hand.
 pub(crate) async fn open_all(keyring: &Keyring, events: Vec<SealedEvent>) -> Result<Vec<StoredEvent>, Error> {
-    let subjects = BTreeSet::from_iter(events.iter().map(|event| event.header.subject));
-    let keys = keyring.keys(&Vec::from_iter(subjects)).await;
+    let keys = keyring.keys_of(events.iter().map(|event| &event.header)).await;
     events.into_iter().map(|event| open(&keys, event)).collect()
 }
 

@@ -56,7 +56,8 @@ struct Shared {
 }
 
 impl EventLog {
-    /// Starts the writer. A log with another number of partitions is refused; a log that can't accept appends yet
+    /// Starts the writer. A log with another number of partitions is refused, and so is one whose newest events were sealed
+    /// with keys that the keyring's store has never had; a log that can't accept appends yet
     /// (see [`Self::ready`]) is not.
     pub async fn connect(config: LogConfig) -> Result<Self, Error> {
         let LogConfig { log_pool: pool, keyring, kafka, topic, partitions, claims } = config;
@@ -64,6 +65,7 @@ impl EventLog {
         if let Some(expected) = partitions.filter(|expected| *expected != found) {
             return Err(Error::Partitions { expected, found });
         }
+        keyring.check_log(&pool).await?;
         let appended = Arc::new(Notify::new());
         let options = (*pool.connect_options()).clone();
         let target = Target {

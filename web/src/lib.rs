@@ -16,5 +16,8 @@ pub mod json;
 
 pub mod problem;
 
+mod harden;
 pub mod shutdown;
 pub mod telemetry;
+
+pub use harden::harden;

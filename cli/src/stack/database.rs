@@ -67,6 +67,11 @@ pub async fn connect(stack: &Stack, secrets: &Secrets, role: &str, database: &st
     pool.with_context(|| format!("can't connect to {database} as {role}"))
 }
 
+/// The key database of a stack, as its owner: for an operator, never for a service.
+pub async fn connect_keys(stack: &Stack) -> Result<PgPool> {
+    connect(stack, &Secrets::load(stack)?, OWNER, "nexus_keys").await
+}
+
 async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {
     let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
         .bind(role)

@@ -78,6 +78,11 @@ impl Executor {
             let caches = caches.clone();
             move || caches.clear()
         });
+        // What was opened with a key that has been erased since is not kept, either.
+        log.keyring().on_changed({
+            let caches = caches.clone();
+            move || caches.clear()
+        });
         Self {
             existence: Existence::new(log.clone()),
             snapshots: Snapshots::start(log.clone()),

@@ -1,64 +1,109 @@
-//! The key at the top. A file for development; a key service takes its place in production.
+//! The key at the top. It wraps generation keys and secrets, nothing else, so it is asked at start and when a key is
+//! rotated, and never for a patient.
 
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+mod args;
+mod file;
+mod vault;
+
 use std::path::Path;
+use std::sync::Arc;
 
-use zeroize::{Zeroize, Zeroizing};
+use async_trait::async_trait;
 
 use super::wrap::{self, KeyBytes};
 use crate::error::Error;
 
-/// The master key: wraps generation keys and secrets, and nothing else.
-pub struct MasterKey(KeyBytes);
+pub use args::MasterKeyArgs;
+
+/// Whatever holds a master key: a file, Vault, a cloud's key service.
+///
+/// The name is bound: what was wrapped under one name does not unwrap under another. Retries of what may pass within
+/// seconds belong to the implementation.
+#[async_trait]
+pub trait MasterKeyService: Send + Sync + 'static {
+    /// Where it is, for people: "the file /run/secrets/master.key".
+    fn place(&self) -> String;
+
+    /// Wraps a key.
+    async fn wrap(&self, name: &str, key: &[u8; 32]) -> Result<Wrapped, MasterKeyError>;
+
+    /// Unwraps a key that was wrapped under this name.
+    async fn unwrap(&self, name: &str, wrapped: &[u8]) -> Result<zeroize::Zeroizing<[u8; 32]>, MasterKeyError>;
+}
+
+/// A key as a master key wrapped it.
+#[derive(Clone, Debug)]
+pub struct Wrapped {
+    /// Which master key did, with its version if it has one: `file:5f3a…`, `vault:transit/nexus:v2`. No secret.
+    pub by: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Why a master key did not wrap or unwrap. No message holds key material.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    /// It answered, and this is not what it wrapped under that name.
+    #[error("it does not open what is stored")]
+    Wrong,
+    /// It did not answer, or can't at the moment. Trying again later makes sense.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It answered, and will not do it however often it is asked: denied, no such key, a setting that can't be right.
+    #[error("{0}")]
+    Refused(String),
+    /// The key file is missing, readable by others, or not a key.
+    #[error("{0}")]
+    File(String),
+}
+
+/// The master key of an installation. Cheap to clone.
+#[derive(Clone)]
+pub struct MasterKey(Arc<dyn MasterKeyService>);
 
 impl MasterKey {
-    /// Reads a key file: 64 hexadecimal digits. A file that group or world may read is refused.
+    /// Any service that keeps the contract of [`MasterKeyService`].
+    pub fn of(service: impl MasterKeyService) -> Self {
+        Self(Arc::new(service))
+    }
+
+    /// A key file: 64 hexadecimal digits. A file that group or world may read is refused.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let refuse = |why: String| Error::MasterKeyFile(why);
-        let mode = std::fs::metadata(&path).map_err(|error| refuse(error.to_string()))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(refuse("group or others have access to it; chmod 600 it".into()));
-        }
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?);
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim(), key.as_mut_slice())
-            .map_err(|_| refuse("it is not 64 hexadecimal digits".into()))?;
-        Ok(Self(key))
+        Ok(Self::of(file::KeyFile::open(path.as_ref()).map_err(Error::from)?))
     }
 
     /// Writes a new random key, readable by its owner only. An existing file is never overwritten.
     pub fn generate_file(path: impl AsRef<Path>) -> Result<(), Error> {
-        let refuse = |error: std::io::Error| Error::MasterKeyFile(error.to_string());
-        let mut text = hex::encode(wrap::random_key().as_slice());
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-        text.zeroize();
-        written.map_err(refuse)
+        file::generate(path.as_ref()).map_err(Error::from)
     }
 
     /// A key that lives as long as this process, for tests.
     pub fn random() -> Self {
-        Self(wrap::random_key())
+        Self::of(file::InMemory(wrap::random_key()))
     }
 
-    pub(super) fn wrap(&self, name: &str, key: &KeyBytes) -> Vec<u8> {
-        wrap::wrap(&self.0, name, key)
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        self.0.place()
     }
 
-    pub(super) fn unwrap(&self, name: &str, wrapped: &[u8]) -> Option<KeyBytes> {
-        wrap::unwrap(&self.0, name, wrapped)
+    pub(super) async fn wrap(&self, name: &str, key: &KeyBytes) -> Result<Wrapped, Error> {
+        Ok(self.0.wrap(name, key).await?)
+    }
+
+    /// Unwraps what the store says was wrapped by `by`.
+    pub(super) async fn unwrap(&self, name: &str, wrapped: &[u8], by: Option<&str>) -> Result<KeyBytes, Error> {
+        self.0.unwrap(name, wrapped).await.map_err(|error| match error {
+            MasterKeyError::Wrong => {
+                let wrapped_by = by.unwrap_or("a master key that left no name").to_owned();
+                Error::WrongMasterKey { wrapped_by, place: self.place() }
+            }
+            other => other.into(),
+        })
     }
 }
 
 impl std::fmt::Debug for MasterKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("MasterKey([redacted])")
-    }
-}
-
-impl Clone for MasterKey {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn random_key() -> KeyBytes {
 }
 
 /// Wraps `key` under `outer`; `name` must be given again to unwrap it.
-pub(super) fn wrap(outer: &KeyBytes, name: &str, key: &KeyBytes) -> Vec<u8> {
+pub(super) fn wrap(outer: &KeyBytes, name: &str, key: &[u8; 32]) -> Vec<u8> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).expect("the operating system's random source works or no key may be wrapped");
     let payload = Payload { msg: key.as_slice(), aad: name.as_bytes() };
@@ -42,6 +42,13 @@ pub(super) fn unwrap(outer: &KeyBytes, name: &str, wrapped: &[u8]) -> Option<Key
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ciphers_wipe_their_key_schedules() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+        is_wiped::<Aes256Gcm>();
+        is_wiped::<KeyBytes>();
+    }
 
     #[test]
     fn a_key_unwraps_under_its_own_outer_key_and_name_only() {

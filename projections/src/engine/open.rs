@@ -40,8 +40,7 @@ pub(crate) async fn open(fold: &Fold, sealed: &Arc<[SealedEvent]>) -> Result<Ope
     if wanted.is_empty() {
         return Ok(Opened::default());
     }
-    let subjects: BTreeSet<Uuid> = wanted.iter().map(|index| sealed[*index].header.subject).collect();
-    let keys = fold.keyring.keys(&Vec::from_iter(subjects)).await;
+    let keys = fold.keyring.keys_of(wanted.iter().map(|index| &sealed[*index].header)).await;
     if keys.values().any(|key| matches!(key, Err(KeyError::Unavailable))) {
         return Err(Fault::Passing("key store".to_owned()));
     }

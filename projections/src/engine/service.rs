@@ -1,13 +1,12 @@
 //! The projector as a service: settings, keys, consumers, health.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nexus_event_store::{Keyring, LogReader, MasterKey};
+use nexus_event_store::{Keyring, LogReader, MasterKeyArgs};
 use nexus_web::server::{self, GRACE_DEFAULT, Listener, Readiness};
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
@@ -44,9 +43,8 @@ pub struct ProjectorConfig {
     /// The key database.
     #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
     pub keys_url: String,
-    /// The file with the master key.
-    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
-    pub master_key_file: PathBuf,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
     /// Kafka's bootstrap servers.
     #[arg(long, env = "NEXUS_KAFKA")]
     pub kafka: String,
@@ -79,8 +77,8 @@ impl Projector {
     /// Checks the settings. Neither databases nor broker need to be there yet.
     pub fn try_new(config: ProjectorConfig) -> anyhow::Result<Self> {
         let models = chosen(&config.read_models, crate::registry::read_models())?;
-        // Read again when it is used; a file that can't be read should be said at once.
-        drop(MasterKey::from_file(&config.master_key_file)?);
+        // Opened again when it is used; a file that can't be read should be said at once.
+        drop(config.master_key.open()?);
         let keys = side_pool(&config.keys_url).context("the URL of the key database")?;
         let log = side_pool(&config.log_url).context("the URL of the log database")?;
         let read = config.read_url.parse().context("the URL of the read database")?;
@@ -106,11 +104,7 @@ impl Projector {
     async fn keyring(&self, stop: &CancellationToken) -> Option<Keyring> {
         let mut backoff = Backoff::new(&Limits::default());
         loop {
-            let opened = match MasterKey::from_file(&self.config.master_key_file) {
-                Ok(master) => Keyring::connect(self.keys.clone(), master).await,
-                Err(error) => Err(error),
-            };
-            match opened {
+            match self.open_keyring().await {
                 Ok(keyring) => return Some(keyring),
                 Err(error) => tracing::warn!(%error, "the key store can't be opened yet"),
             }
@@ -118,6 +112,12 @@ impl Projector {
                 return None;
             }
         }
+    }
+
+    async fn open_keyring(&self) -> Result<Keyring, nexus_event_store::Error> {
+        let keyring = Keyring::connect(self.keys.clone(), self.config.master_key.open()?).await?;
+        keyring.check_log(&self.log).await?;
+        Ok(keyring)
     }
 
     fn engine_config(&self, keyring: Keyring) -> EngineConfig {

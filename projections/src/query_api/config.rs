@@ -1,8 +1,8 @@
 //! The settings of the read door; `query-api --help` is their reference.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
+use nexus_event_store::MasterKeyArgs;
 use nexus_web::authenticate::DpopArgs;
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
@@ -22,9 +22,8 @@ pub struct QueryConfig {
     /// The key database.
     #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
     pub keys_url: String,
-    /// The file with the master key.
-    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
-    pub master_key_file: PathBuf,
+    #[command(flatten)]
+    pub master_key: MasterKeyArgs,
     /// The issuer whose tokens count.
     #[arg(long, env = "NEXUS_ISSUER")]
     pub issuer: String,

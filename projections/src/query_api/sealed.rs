@@ -21,7 +21,14 @@ impl QueryApi {
     /// subject was erased: for a reader, it was never there.
     pub async fn open<T: DeserializeOwned>(&self, rows: Vec<Sealed>) -> Result<Vec<Option<T>>, Problem> {
         let subjects: Vec<_> = rows.iter().map(|row| row.subject).collect();
-        let keys = self.keyring().keys(&subjects).await;
+        let mut keys = self.keyring().keys(&subjects).await;
+        // A row that a projector has just sealed with a new key of its subject: the one at hand is older.
+        let is_newer = |row: &&Sealed| matches!(keys.get(&row.subject), Some(Ok(key)) if !key.opens_row(&row.bytes));
+        let newer: Vec<_> = rows.iter().filter(is_newer).map(|row| row.subject).collect();
+        if !newer.is_empty() {
+            newer.iter().for_each(|subject| self.keyring().forget(*subject));
+            keys.extend(self.keyring().keys(&newer).await);
+        }
         rows.iter().map(|row| self.open_one(row, &keys)).collect()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use nexus_auth::{Verifier, VerifierConfig};
-use nexus_event_store::{Keyring, MasterKey};
+use nexus_event_store::Keyring;
 use nexus_web::pipeline::Pipeline;
 use nexus_web::server::{self, Listener, Readiness};
 use sqlx::PgPool;
@@ -38,7 +38,7 @@ pub struct QueryService {
 impl QueryService {
     /// Connects to everything that the configuration names.
     pub async fn connect(config: &QueryConfig) -> anyhow::Result<Self> {
-        let master = MasterKey::from_file(&config.master_key_file)?;
+        let master = config.master_key.open()?;
         let keys_url: PgConnectOptions = config.keys_url.parse().context("the key database's URL")?;
         let keys = pool(KEYS_CONNECTIONS).connect_with(keys_url.application_name("query-api")).await;
         let keyring = Keyring::connect(keys.context("the key database")?, master).await?;

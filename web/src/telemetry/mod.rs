@@ -54,8 +54,10 @@ impl Drop for Guard {
     }
 }
 
-/// Installs logs, traces, metrics and the panic hook. Called once, first thing in `main`.
+/// Installs logs, traces, metrics and the panic hook. Called once, first thing in `main`; as every service does so, it is
+/// also where core dumps are turned off ([`crate::harden`]).
 pub fn init(service: &'static str, args: &TelemetryArgs) -> anyhow::Result<Guard> {
+    crate::harden()?;
     let tracer_provider = trace::provider(service, args.otlp_endpoint.as_deref())?;
     let filter = EnvFilter::try_new(&args.log_filter).context("the log filter cannot be read")?;
     Registry::default()

@@ -1,13 +1,12 @@
 //! `projector parked`: what an operator can do about parked events. It works beside running projectors.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use nexus_event_store::{Keyring, MasterKey};
+use nexus_event_store::{Keyring, MasterKeyArgs};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
@@ -72,9 +71,8 @@ struct Keys {
     /// The key database.
     #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
     keys_url: String,
-    /// The file with the master key.
-    #[arg(long, env = "NEXUS_MASTER_KEY_FILE")]
-    master_key_file: PathBuf,
+    #[command(flatten)]
+    master_key: MasterKeyArgs,
 }
 
 impl ParkedCommand {
@@ -106,7 +104,7 @@ impl ParkedCommand {
 
 impl Keys {
     async fn open(&self) -> anyhow::Result<Keyring> {
-        let master = MasterKey::from_file(&self.master_key_file)?;
+        let master = self.master_key.open()?;
         let keys = self.keys_url.parse().context("the URL of the key database")?;
         Ok(Keyring::connect(pool(keys).await.context("the key database")?, master).await?)
     }
