@@ -3,8 +3,10 @@
 //! Bulk replay unwraps subject keys with a generation key held in memory, so it never calls a key service per patient.
 //! "Never had a key", "erased" and "not provisioned yet" are three states, and an erased subject never gets another key.
 
+mod erase;
 mod master;
 mod provision;
+mod receipt;
 mod store;
 mod wrap;
 
@@ -21,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, KeyError};
 use crate::event::Header;
 
+pub use erase::{Erasure, RecordedErasure};
 pub use master::MasterKey;
 use provision::Provisioner;
 use store::{KeyStore, Stored};

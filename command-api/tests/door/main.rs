@@ -17,4 +17,5 @@ mod references;
 mod transactions;
 
 mod document;
+mod forgetting;
 mod synthea;

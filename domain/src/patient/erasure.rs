@@ -32,12 +32,7 @@ pub(super) fn release_hold(state: &Patient, by: &str, reason: &str) -> Result<Ve
 }
 
 /// A hold does not keep anybody from asking: it may be released before the request lapses.
-pub(super) fn request(
-    state: &Patient,
-    now: DateTime<Utc>,
-    by: &str,
-    reason: &str,
-) -> Result<Vec<PatientEvent>, Error> {
+pub(super) fn request(state: &Patient, now: DateTime<Utc>, by: &str, reason: &str) -> Result<Vec<PatientEvent>, Error> {
     let resource = standing(state)?.clone();
     match &state.erasure {
         Some(open) if !has_lapsed(open, now) && (open.by.as_str(), open.reason.as_str()) == (by, reason) => {

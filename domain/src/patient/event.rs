@@ -12,17 +12,49 @@ use crate::types::Note;
 /// The events of a patient. Each carries the resource as it stands afterwards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PatientEvent {
-    Registered { resource: Resource, notes: Vec<Note> },
-    Updated { resource: Resource, notes: Vec<Note> },
-    Died { resource: Resource, died_at: DateTime<Utc> },
-    LinkedAsDuplicate { resource: Resource, survivor: Uuid },
-    EnteredInError { resource: Resource },
-    LegalHoldPlaced { resource: Resource, hold: LegalHold },
-    LegalHoldReleased { resource: Resource, by: String, reason: String },
-    ErasureRequested { resource: Resource, request: ErasureRequest },
-    ErasureWithdrawn { resource: Resource, by: String },
+    Registered {
+        resource: Resource,
+        notes: Vec<Note>,
+    },
+    Updated {
+        resource: Resource,
+        notes: Vec<Note>,
+    },
+    Died {
+        resource: Resource,
+        died_at: DateTime<Utc>,
+    },
+    LinkedAsDuplicate {
+        resource: Resource,
+        survivor: Uuid,
+    },
+    EnteredInError {
+        resource: Resource,
+    },
+    LegalHoldPlaced {
+        resource: Resource,
+        hold: LegalHold,
+    },
+    LegalHoldReleased {
+        resource: Resource,
+        by: String,
+        reason: String,
+    },
+    ErasureRequested {
+        resource: Resource,
+        request: ErasureRequest,
+    },
+    ErasureWithdrawn {
+        resource: Resource,
+        by: String,
+    },
     /// The last event of a patient and of everything about them: see [`ERASED`].
-    Erased { resource: Resource, request: ErasureRequest, approved_by: String, approved_at: DateTime<Utc> },
+    Erased {
+        resource: Resource,
+        request: ErasureRequest,
+        approved_by: String,
+        approved_at: DateTime<Utc>,
+    },
 }
 
 /// The type of the event after which nothing of its subject is readable or written any more. It stands in the open header,

@@ -35,6 +35,11 @@ impl KeyStore {
         Ok((Self { pool, generations }, secret))
     }
 
+    /// For what else the key database knows of subjects.
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Reads the rows of these subjects; those without one are left out.
     pub(super) async fn read(&self, subjects: &[Uuid]) -> Result<HashMap<Uuid, Stored>, sqlx::Error> {
         let rows =

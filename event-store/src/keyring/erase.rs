@@ -1,0 +1,160 @@
+//! The end of a key: destroyed, written down, and kept from coming back.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::Keyring;
+use super::store::Stored;
+use crate::error::Error;
+
+const FINGERPRINT_LABEL: &[u8] = b"nexus-key-fingerprint-1|";
+const MAC_DOMAIN: &str = "nexus-erasure-record-1";
+
+/// An erasure that has been decided: what the log says of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Erasure {
+    pub subject: Uuid,
+    /// The key that the erasing event names.
+    pub key_id: Uuid,
+    /// The event that erased the subject.
+    pub event_id: Uuid,
+    /// Where it stands: everything of the subject up to here is erased.
+    pub partition: i32,
+    pub position: i64,
+    /// Who asked for it; nothing where the event could not be read any more. A caller's id, as are all of these.
+    pub requested_by: Option<String>,
+    pub requested_at: Option<DateTime<Utc>>,
+    pub approved_by: Option<String>,
+    pub approved_at: Option<DateTime<Utc>>,
+    /// What the log kept beside the events, and was removed.
+    pub snapshots: i64,
+    pub claims: i64,
+}
+
+/// An erasure as the key store has recorded it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromRow)]
+pub struct RecordedErasure {
+    pub subject: Uuid,
+    pub key_id: Uuid,
+    /// SHA-256 over a label, the key's id and the key: by this a copy of the key would be recognised. Nothing if the store
+    /// did not have the key (any more).
+    pub fingerprint: Option<Vec<u8>>,
+    pub event_id: Uuid,
+    pub partition: i32,
+    pub position: i64,
+    pub requested_by: Option<String>,
+    pub requested_at: Option<DateTime<Utc>>,
+    pub approved_by: Option<String>,
+    pub approved_at: Option<DateTime<Utc>>,
+    pub snapshots: i64,
+    pub claims: i64,
+    /// When the key was destroyed.
+    pub erased_at: DateTime<Utc>,
+}
+
+impl Keyring {
+    /// Destroys the key of an erased subject, and forgets it in this process. Safe to repeat; there is no way back. A
+    /// subject that the store does not know gets the state all the same, so that it never gets a key.
+    ///
+    /// # Errors
+    /// If the key store does not answer.
+    pub async fn erase(&self, erasure: &Erasure) -> Result<(), Error> {
+        let (key_id, fingerprint) = self.last_look(erasure).await?;
+        let record = record(erasure, key_id, fingerprint);
+        sqlx::query("select destroy_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
+            .bind(record.subject)
+            .bind(record.key_id)
+            .bind(&record.fingerprint)
+            .bind(record.event_id)
+            .bind(record.partition)
+            .bind(record.position)
+            .bind(&record.requested_by)
+            .bind(record.requested_at)
+            .bind(&record.approved_by)
+            .bind(record.approved_at)
+            .bind(record.snapshots)
+            .bind(record.claims)
+            .bind(record.erased_at)
+            .bind(self.mac(&record).as_slice())
+            .execute(self.0.store.pool())
+            .await?;
+        self.forget(erasure.subject);
+        Ok(())
+    }
+
+    /// Those of these subjects whose key this store has not destroyed: it may have been restored from a backup.
+    pub async fn not_erased(&self, subjects: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        let erased: Vec<Uuid> = sqlx::query_scalar(
+            "select subject from subject_keys join erasures using (subject)
+             where subject = any ($1) and state = 'erased'",
+        )
+        .bind(subjects)
+        .fetch_all(self.0.store.pool())
+        .await?;
+        let erased = HashSet::<Uuid>::from_iter(erased);
+        Ok(subjects.iter().copied().filter(|subject| !erased.contains(subject)).collect())
+    }
+
+    /// What is known of the erasure of a subject, and whether that is as it was written.
+    pub async fn erasure(&self, subject: Uuid) -> Result<Option<(RecordedErasure, bool)>, Error> {
+        #[derive(FromRow)]
+        struct Row {
+            #[sqlx(flatten)]
+            record: RecordedErasure,
+            mac: Vec<u8>,
+        }
+        let row: Option<Row> = sqlx::query_as("select * from erasures where subject = $1")
+            .bind(subject)
+            .fetch_optional(self.0.store.pool())
+            .await?;
+        Ok(row.map(|Row { record, mac }| {
+            let as_written = self.mac(&record).as_slice() == mac;
+            (record, as_written)
+        }))
+    }
+
+    /// The id and the fingerprint of the key that is about to go.
+    async fn last_look(&self, erasure: &Erasure) -> Result<(Uuid, Option<Vec<u8>>), Error> {
+        let stored = self.0.store.read(&[erasure.subject]).await?.remove(&erasure.subject);
+        let Some(stored @ Stored::Active { key_id, .. }) = stored else { return Ok((erasure.key_id, None)) };
+        // A key that can't be unwrapped is destroyed like any other.
+        let fingerprint = self.0.store.unwrap(erasure.subject, stored).ok().map(|key| {
+            let hasher = Sha256::new().chain_update(FINGERPRINT_LABEL).chain_update(key_id.as_bytes());
+            hasher.chain_update(key.bytes()).finalize().to_vec()
+        });
+        Ok((key_id, fingerprint))
+    }
+
+    fn mac(&self, record: &RecordedErasure) -> [u8; 32] {
+        self.blind(MAC_DOMAIN, &serde_json::to_string(record).unwrap_or_default())
+    }
+}
+
+fn record(erasure: &Erasure, key_id: Uuid, fingerprint: Option<Vec<u8>>) -> RecordedErasure {
+    let Erasure { subject, event_id, partition, position, requested_at, approved_at, snapshots, claims, .. } = *erasure;
+    RecordedErasure {
+        subject,
+        key_id,
+        fingerprint,
+        event_id,
+        partition,
+        position,
+        requested_by: erasure.requested_by.clone(),
+        requested_at: requested_at.map(cut),
+        approved_by: erasure.approved_by.clone(),
+        approved_at: approved_at.map(cut),
+        snapshots,
+        claims,
+        erased_at: crate::event::now(),
+    }
+}
+
+/// To what Postgres keeps, so that the record equals its own copy.
+fn cut(time: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
+}
