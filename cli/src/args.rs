@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use nexus_local::Ports;
 
+use crate::keys;
+
 /// NexusHealth on one machine: start it, fill it, ask it, test it.
 #[derive(Parser)]
 #[command(name = "nexus", version, after_help = "Example:\n  ./nexus up && ./nexus status")]
@@ -46,6 +48,9 @@ pub enum Command {
         after_help = "Example:\n  ./nexus sample --patients 100 --seed 7 --out patients && ./nexus import patients"
     )]
     Sample(Sample),
+    /// See and replace the keys that everything is sealed with.
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Run every check and test, with a Kafka and a PostgreSQL of its own.
     #[command(after_help = "Example:\n  ./nexus test --filter position")]
     Test(Test),

@@ -7,6 +7,7 @@ mod args;
 mod home;
 mod http;
 mod import;
+mod keys;
 mod output;
 mod sample;
 mod stack;
@@ -49,6 +50,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Token(options) => token::print(&stack()?, &options).await,
         Command::Import(options) => import::run(&stack()?, &options).await,
         Command::Sample(options) => sample::run(&home, &options),
+        Command::Keys(command) => keys::run(stack, &command).await,
         Command::Test(options) => test::run(&home, &options),
         Command::Supervise(options) => stack::supervise(&stack()?, &options).await,
     }

@@ -56,6 +56,11 @@ pub async fn connect(stack: &Stack, secrets: &Secrets, role: &str, database: &st
     pool.with_context(|| format!("can't connect to {database} as {role}"))
 }
 
+/// A database of a stack, as the owner of its schemas: for an operator, never for a service.
+pub async fn connect_as_owner(stack: &Stack, database: &str) -> Result<PgPool> {
+    connect(stack, &Secrets::load(stack)?, OWNER, database).await
+}
+
 async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {
     let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
         .bind(role)

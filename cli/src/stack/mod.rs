@@ -18,6 +18,7 @@ use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, jars};
 
 use crate::home::{Home, make_folder};
 
+pub use database::connect_as_owner;
 pub use down::down;
 pub use logs::logs;
 pub use secrets::Secrets;

@@ -1,4 +1,4 @@
-//! The end of a key: destroyed, written down, and kept from coming back.
+//! The end of a subject's keys: destroyed, written down, and kept from coming back.
 
 use std::collections::HashSet;
 
@@ -40,10 +40,11 @@ pub struct Erasure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromRow)]
 pub struct RecordedErasure {
     pub subject: Uuid,
-    pub key_id: Uuid,
-    /// SHA-256 over a label, the key's id and the key: by this a copy of the key would be recognised. Nothing if the store
-    /// did not have the key (any more).
-    pub fingerprint: Option<Vec<u8>>,
+    /// The keys that were destroyed; none if the store did not have any (more).
+    pub key_ids: Vec<Uuid>,
+    /// Of each key SHA-256 over a label, its id and the key: by this a copy of it would be recognised. Empty for a key that
+    /// could not be unwrapped.
+    pub fingerprints: Vec<Vec<u8>>,
     pub event_id: Uuid,
     pub partition: i32,
     pub position: i64,
@@ -64,12 +65,13 @@ impl Keyring {
     /// # Errors
     /// If the key store does not answer.
     pub async fn erase(&self, erasure: &Erasure) -> Result<(), Error> {
-        let (key_id, fingerprint) = self.last_look(erasure).await?;
-        let record = record(erasure, key_id, fingerprint);
-        sqlx::query("select destroy_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
+        let (key_ids, fingerprints) = self.last_look(erasure.subject).await?.into_iter().unzip();
+        let record = record(erasure, key_ids, fingerprints);
+        sqlx::query("select destroy_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)")
             .bind(record.subject)
-            .bind(record.key_id)
-            .bind(&record.fingerprint)
+            .bind(erasure.key_id)
+            .bind(&record.key_ids)
+            .bind(&record.fingerprints)
             .bind(record.event_id)
             .bind(record.partition)
             .bind(record.position)
@@ -118,16 +120,13 @@ impl Keyring {
         }))
     }
 
-    /// The id and the fingerprint of the key that is about to go.
-    async fn last_look(&self, erasure: &Erasure) -> Result<(Uuid, Option<Vec<u8>>), Error> {
-        let stored = self.0.store.read(&[erasure.subject]).await?.remove(&erasure.subject);
-        let Some(stored @ Stored::Active { key_id, .. }) = stored else { return Ok((erasure.key_id, None)) };
+    /// The ids and fingerprints of the keys that are about to go.
+    async fn last_look(&self, subject: Uuid) -> Result<Vec<(Uuid, Vec<u8>)>, Error> {
+        let stored = self.0.store.read(&[subject]).await?.remove(&subject);
+        let Some(stored @ Stored::Active { key_id, .. }) = stored else { return Ok(Vec::new()) };
         // A key that can't be unwrapped is destroyed like any other.
-        let fingerprint = self.0.store.unwrap(erasure.subject, stored).ok().map(|key| {
-            let hasher = Sha256::new().chain_update(FINGERPRINT_LABEL).chain_update(key_id.as_bytes());
-            hasher.chain_update(key.bytes()).finalize().to_vec()
-        });
-        Ok((key_id, fingerprint))
+        let key = self.0.store.unwrap(subject, stored).ok();
+        Ok(vec![(key_id, key.map(|key| fingerprint(key_id, key.bytes())).unwrap_or_default())])
     }
 
     fn mac(&self, record: &RecordedErasure) -> [u8; 32] {
@@ -135,12 +134,17 @@ impl Keyring {
     }
 }
 
-fn record(erasure: &Erasure, key_id: Uuid, fingerprint: Option<Vec<u8>>) -> RecordedErasure {
+fn fingerprint(key_id: Uuid, key: &[u8; 32]) -> Vec<u8> {
+    let hasher = Sha256::new().chain_update(FINGERPRINT_LABEL).chain_update(key_id.as_bytes());
+    hasher.chain_update(key).finalize().to_vec()
+}
+
+fn record(erasure: &Erasure, key_ids: Vec<Uuid>, fingerprints: Vec<Vec<u8>>) -> RecordedErasure {
     let Erasure { subject, event_id, partition, position, requested_at, approved_at, snapshots, claims, .. } = *erasure;
     RecordedErasure {
         subject,
-        key_id,
-        fingerprint,
+        key_ids,
+        fingerprints,
         event_id,
         partition,
         position,

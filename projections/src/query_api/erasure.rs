@@ -69,7 +69,9 @@ struct ErasureReceipt {
     requested_at: Option<DateTime<Utc>>,
     approved_by: Option<String>,
     approved_at: Option<DateTime<Utc>>,
-    key: DestroyedKey,
+    keys: Vec<DestroyedKey>,
+    /// When the keys were destroyed.
+    destroyed_at: DateTime<Utc>,
     log: RemovedFromLog,
     read_models: Vec<RemovedFromReadModel>,
     /// Whether every read model that is served has dropped the subject.
@@ -77,15 +79,14 @@ struct ErasureReceipt {
     issued_at: DateTime<Utc>,
 }
 
-/// The key that was destroyed. What it sealed stays in the log, in Kafka and in backups, and can't be opened.
+/// A key that was destroyed. What it sealed stays in the log, in Kafka and in backups, and can't be opened.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct DestroyedKey {
     id: Uuid,
-    /// SHA-256 over `nexus-key-fingerprint-1|`, the 16 bytes of the id and the key, in hexadecimal; null if the key store had
-    /// no key of this subject any more.
-    fingerprint: Option<String>,
-    destroyed_at: DateTime<Utc>,
+    /// SHA-256 over `nexus-key-fingerprint-1|`, the 16 bytes of the id and the key, in hexadecimal; empty if the key could not
+    /// be unwrapped any more.
+    fingerprint: String,
 }
 
 /// What stood beside the events.
@@ -148,6 +149,7 @@ fn receipt(recorded: RecordedErasure, forgotten: Vec<Forgotten>) -> ErasureRecei
         forgotten.iter().any(|it| (it.read_model.as_str(), it.version) == (name, version) && it.position.is_some())
     };
     let complete = read_models().iter().all(|model| is_done(model.name(), model.version()));
+    let key = |(id, fingerprint): (Uuid, Vec<u8>)| DestroyedKey { id, fingerprint: hex::encode(fingerprint) };
     let removed = |it: Forgotten| RemovedFromReadModel {
         done: it.position.is_some(),
         name: it.read_model,
@@ -164,11 +166,8 @@ fn receipt(recorded: RecordedErasure, forgotten: Vec<Forgotten>) -> ErasureRecei
         requested_at: recorded.requested_at,
         approved_by: recorded.approved_by,
         approved_at: recorded.approved_at,
-        key: DestroyedKey {
-            id: recorded.key_id,
-            fingerprint: recorded.fingerprint.map(hex::encode),
-            destroyed_at: recorded.erased_at,
-        },
+        keys: recorded.key_ids.into_iter().zip(recorded.fingerprints).map(key).collect(),
+        destroyed_at: recorded.erased_at,
         log: RemovedFromLog { snapshots: recorded.snapshots, claims: recorded.claims },
         complete,
         read_models: forgotten.into_iter().map(removed).collect(),

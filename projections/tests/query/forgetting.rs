@@ -113,7 +113,7 @@ async fn an_erasure_has_a_signed_receipt() {
     let receipt = &body["receipt"];
     assert_eq!((&receipt["requestedBy"], &receipt["approvedBy"]), (&json!("test-registrar"), &json!("test-auditor")));
     assert_eq!((&receipt["position"], &receipt["log"]["claims"]), (&json!(1042), &json!(2)));
-    assert_eq!(receipt["key"]["fingerprint"].as_str().map(str::len), Some(64));
+    assert_eq!(receipt["keys"][0]["fingerprint"].as_str().map(str::len), Some(64));
     assert_eq!(receipt["readModels"].as_array().map(Vec::len), Some(read_models().len()));
     assert_eq!(world.keyring.verify_receipt(body["jws"].as_str().unwrap()).as_ref(), Some(receipt));
     // Whoever has a receipt may check it without being known here.
