@@ -180,3 +180,7 @@ pub fn receipt(keyring: &Keyring, erased: &Erased, jws: &str) -> Check {
 fn none(store: &'static str, what: &str, found: i64) -> Check {
     Check { store, what: what.to_owned(), ok: found == 0, found: found.to_string() }
 }
+
+#[cfg(test)]
+#[path = "erasure_checks_tests.rs"]
+mod tests;

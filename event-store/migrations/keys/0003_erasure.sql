@@ -41,7 +41,7 @@ create function destroy_key(
 ) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 begin
     insert into subject_keys (subject, key_id, generation, wrapped, state)
-    select of_subject, named_key, max(id), null, 'erased' from generations
+    select of_subject, named_key, (select max(id) from generations), null, 'erased'
     where not exists (select from subject_keys where subject = of_subject)
     on conflict do nothing;
     -- Waits for whoever is changing a key of the subject; the next statement then sees what came of it.
