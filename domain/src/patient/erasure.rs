@@ -7,11 +7,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::decide::standing;
 use super::{ErasureRequest, Error, LegalHold, Patient, PatientEvent};
 use crate::fhir::Resource;
+use crate::types::FormError;
 
 /// How many days a request for erasure waits for its approval at most.
 pub const REQUEST_DAYS_MAX: i64 = 30;
 
 pub(super) fn place_hold(state: &Patient, by: &str, reason: &str) -> Result<Vec<PatientEvent>, Error> {
+    check_reason(reason)?;
     let resource = standing(state)?.clone();
     match &state.hold {
         Some(hold) if hold.reason == reason => Ok(Vec::new()),
@@ -24,6 +26,7 @@ pub(super) fn place_hold(state: &Patient, by: &str, reason: &str) -> Result<Vec<
 }
 
 pub(super) fn release_hold(state: &Patient, by: &str, reason: &str) -> Result<Vec<PatientEvent>, Error> {
+    check_reason(reason)?;
     let resource = standing(state)?.clone();
     if state.hold.is_none() {
         return Ok(Vec::new());
@@ -33,6 +36,7 @@ pub(super) fn release_hold(state: &Patient, by: &str, reason: &str) -> Result<Ve
 
 /// A hold does not keep anybody from asking: it may be released before the request lapses.
 pub(super) fn request(state: &Patient, now: DateTime<Utc>, by: &str, reason: &str) -> Result<Vec<PatientEvent>, Error> {
+    check_reason(reason)?;
     let resource = standing(state)?.clone();
     match &state.erasure {
         Some(open) if !has_lapsed(open, now) && (open.by.as_str(), open.reason.as_str()) == (by, reason) => {
@@ -69,6 +73,10 @@ pub(super) fn approve(state: &Patient, now: DateTime<Utc>, by: &str) -> Result<V
     }
     let request = request.clone();
     Ok(vec![PatientEvent::Erased { resource, request, approved_by: by.to_owned(), approved_at: now }])
+}
+
+fn check_reason(reason: &str) -> Result<(), FormError> {
+    if reason.trim().is_empty() { Err(FormError::missing("/reason")) } else { Ok(()) }
 }
 
 fn has_lapsed(request: &ErasureRequest, now: DateTime<Utc>) -> bool {

@@ -66,6 +66,16 @@ fn one_asks_and_another_approves() {
 }
 
 #[test]
+fn nothing_is_asked_without_a_reason() {
+    let (by, reason) = ("ada".to_owned(), " ".to_owned());
+    let nameless = decided(PatientCommand::RequestErasure { by: by.clone(), reason: reason.clone() });
+    check(&registered(), &nameless, Err("required-element-missing"));
+    check(&registered(), &hold(" "), Err("required-element-missing"));
+    let freed = decided(PatientCommand::ReleaseLegalHold { by, reason });
+    check(&after(&[hold("a lawsuit")]), &freed, Err("required-element-missing"));
+}
+
+#[test]
 fn a_request_is_withdrawn_or_lapses() {
     check(&registered(), &withdraw(), Ok(&[]));
     let asked = after(&[request("ada")]);
