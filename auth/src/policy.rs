@@ -25,6 +25,10 @@ pub enum Action {
     FileRecord,
     ManageDirectory,
     ImportBundle,
+    RequestErasure,
+    ApproveErasure,
+    ManageLegalHold,
+    ReadErasure,
     SearchPatients,
     ReadChart,
     ReadVitalSigns,
@@ -39,7 +43,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the request path: writing first, then reading.
-    pub const ALL: [Action; 25] = [
+    pub const ALL: [Action; 29] = [
         Action::RegisterPatient,
         Action::UpdatePatient,
         Action::RecordDeath,
@@ -55,6 +59,10 @@ impl Action {
         Action::FileRecord,
         Action::ManageDirectory,
         Action::ImportBundle,
+        Action::RequestErasure,
+        Action::ApproveErasure,
+        Action::ManageLegalHold,
+        Action::ReadErasure,
         Action::SearchPatients,
         Action::ReadChart,
         Action::ReadVitalSigns,
@@ -137,7 +145,7 @@ fn grant(role: Role, action: Action) -> Grant {
         Role::Physician => physician(action),
         Role::Pharmacist => pharmacist(action),
         Role::Patient => return patient(action),
-        Role::Auditor => matches!(action, Action::ReadTimeline | Action::ReadDirectory | Action::ReadOperations),
+        Role::Auditor => auditor(action),
         Role::Analyst => matches!(action, Action::ReadPopulation),
         Role::Operator => matches!(action, Action::ReadOperations),
         Role::Service => service(action),
@@ -154,10 +162,18 @@ fn registrar(action: Action) -> bool {
             | LinkPatient
             | ManageAppointment
             | ManageConsent
+            | RequestErasure
+            | ReadErasure
             | SearchPatients
             | ReadAppointments
             | ReadDirectory
     )
+}
+
+/// The privacy officer among others: agrees to an erasure that somebody else asks for, and says what has to be kept.
+fn auditor(action: Action) -> bool {
+    use Action::*;
+    matches!(action, ReadTimeline | ReadDirectory | ReadOperations | ApproveErasure | ManageLegalHold | ReadErasure)
 }
 
 fn nurse(action: Action) -> bool {

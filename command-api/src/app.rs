@@ -1,6 +1,7 @@
 //! What the handlers share: the executor, and the way from a task to an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nexus_auth::policy::Action;
 use nexus_domain::fhir::Resource;
@@ -11,6 +12,7 @@ use crate::accepted::Accepted;
 use crate::call::Call;
 use crate::executor::{Executor, Lean, Standing, Task};
 use crate::fhir::{References, Room};
+use crate::forgetting::Forgetting;
 use crate::refusal::Refusal;
 
 /// The state of the router. Cheap to clone.
@@ -19,11 +21,16 @@ pub struct App {
     pub executor: Executor,
     pub references: Arc<References>,
     pub room: Room,
+    pub forgetting: Forgetting,
 }
 
 impl App {
-    pub fn new(log: EventLog) -> Self {
-        Self { references: Arc::new(References::new(log.clone())), room: Room::default(), executor: Executor::new(log) }
+    /// `request_timeout` bounds every request.
+    pub fn new(log: EventLog, request_timeout: Duration) -> Self {
+        let references = Arc::new(References::new(log.clone()));
+        let executor = Executor::new(log);
+        let forgetting = Forgetting::new(executor.clone(), request_timeout);
+        Self { references, room: Room::default(), executor, forgetting }
     }
 
     /// Creates an aggregate of a patient, or a directory entry (whose subject is its own id).

@@ -1,7 +1,7 @@
 //! Whether what a resource refers to exists, and whose it is.
 //!
-//! A stream never vanishes, keeps its resource type and stays with its subject, so a "yes" may be remembered (until the
-//! store has lost some of its tail); a "no" may not.
+//! A stream keeps its resource type and stays with its subject, so a "yes" may be remembered (until a subject is erased, or
+//! the store has lost some of its tail); a "no" may not.
 
 use std::collections::{HashMap, HashSet};
 
@@ -109,7 +109,25 @@ impl Existence {
             }
             Some(one) => self.log.subject_of(one, named.1).await?,
         };
+        let owner = match owner {
+            Some(owner) if self.is_erased(owner).await? => None,
+            owner => owner,
+        };
         Ok((named, owner))
+    }
+
+    /// Whether nothing of this subject is there any more.
+    async fn is_erased(&self, subject: Uuid) -> Result<bool, LoadError> {
+        match self.log.keyring().key(subject).await {
+            Err(KeyError::Erased) => Ok(true),
+            Err(KeyError::Unavailable) => Err(Error::Key { subject, source: KeyError::Unavailable }.into()),
+            _ => Ok(false),
+        }
+    }
+
+    /// Forgets everything: something may not be there any more.
+    pub fn forget(&self) {
+        self.known.invalidate_all();
     }
 
     /// The resource type and the subject of a stream. An erased one is no longer there.

@@ -22,6 +22,7 @@ mod conditions;
 mod consents;
 mod directory;
 mod encounters;
+mod erasure;
 mod fhir;
 mod medication_orders;
 mod observations;
@@ -31,6 +32,7 @@ mod records;
 mod claims;
 pub mod executor;
 mod existence;
+mod forgetting;
 
 pub use app::App;
 pub use service::Service;

@@ -22,6 +22,7 @@ use nexus_web::problem::ProblemBody;
     modifiers(&BearerToken),
     tags(
         (name = "patients", description = "Who the patients are"),
+        (name = "erasure", description = "Forgetting a patient for good, and what keeps it from happening"),
         (name = "encounters", description = "Visits and stays"),
         (name = "observations", description = "Vital signs, laboratory values and other findings"),
         (name = "conditions", description = "Problems and diagnoses"),

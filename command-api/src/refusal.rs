@@ -146,6 +146,14 @@ impl Refusal {
         Self::Faults(vec![Fault::of(error)])
     }
 
+    /// The subject whose erasure is in the way.
+    pub fn erased_subject(&self) -> Option<uuid::Uuid> {
+        match self {
+            Self::Store(StoreError::Key { subject, source: KeyError::Erased }) => Some(*subject),
+            _ => None,
+        }
+    }
+
     /// What is kept of it under the idempotency key, if it is one that a later state might not repeat: a copy of the
     /// request that arrives late must not take effect after its sender was told no. What is refused for its form is
     /// refused again anyway.

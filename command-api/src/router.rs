@@ -13,14 +13,15 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::App;
 use crate::openapi::ApiDocument;
 use crate::{
-    allergies, appointments, conditions, consents, directory, encounters, fhir, medication_orders, observations,
-    patients, records,
+    allergies, appointments, conditions, consents, directory, encounters, erasure, fhir, medication_orders,
+    observations, patients, records,
 };
 
 /// The commands, and the document that describes them.
 pub fn commands() -> (Router<App>, OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(ApiDocument::openapi())
         .merge(patients::routes())
+        .merge(erasure::routes())
         .merge(encounters::routes())
         .merge(observations::routes())
         .merge(conditions::routes())

@@ -1,5 +1,6 @@
 //! The running door: built from its settings, served until told to stop. Tests start the same on port 0.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,10 +13,13 @@ use nexus_web::server::{GRACE_DEFAULT, Listener, Readiness, listen, serve};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::claims;
 use crate::config::Config;
+use crate::forgetting::Forgetting;
 use crate::router::router;
 
 /// Keys are cached, so few connections do.
@@ -29,6 +33,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Service {
     listener: Listener,
     router: Router,
+    forgetting: Forgetting,
+    /// Who was known to be erased when the door was built.
+    erased: HashSet<Uuid>,
     shutdown: CancellationToken,
 }
 
@@ -47,7 +54,12 @@ impl Service {
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
         let pipeline = Pipeline::new(verifier).with_limits(limits);
-        Ok(Self { listener, router: router(App::new(log), &pipeline, readiness), shutdown })
+        let app = App::new(log, REQUEST_TIMEOUT);
+        let forgetting = app.forgetting.clone();
+        // Before the first request: a store from a backup may hold what was erased since.
+        let mut erased = HashSet::new();
+        forgetting.look(&mut erased).await.context("erasures could not be looked at")?;
+        Ok(Self { listener, router: router(app, &pipeline, readiness), forgetting, erased, shutdown })
     }
 
     /// Where it listens.
@@ -57,6 +69,8 @@ impl Service {
 
     /// Serves until told to stop; accepted requests finish.
     pub async fn run(self) -> anyhow::Result<()> {
+        let forgetting = self.forgetting.run(self.erased, self.shutdown.clone());
+        let _forgetting = AbortOnDropHandle::new(tokio::spawn(forgetting));
         Ok(serve(self.listener, self.router, self.shutdown, GRACE_DEFAULT).await?)
     }
 }

@@ -7,6 +7,10 @@ use uuid::Uuid;
 /// The namespace of deterministic event ids (version 5 UUIDs); it never changes.
 const EVENT_ID_NAMESPACE: Uuid = Uuid::from_u128(0x6e65_7875_7368_4561_8c74_6865_7665_6e74);
 
+/// The type of the event that erases its subject: the last one that the log takes for it. The one type that this crate, the
+/// log's migrations and every consumer know by name, since it has to be understood when nothing of it can be opened.
+pub const ERASED: &str = "Patient.Erased";
+
 /// Everything about an event that is not secret; the associated data of its seal is made from it.
 ///
 /// `recorded_at` is the clock of the process that sealed the event, to the microsecond. It and `traceparent` are

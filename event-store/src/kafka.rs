@@ -14,7 +14,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use crate::error::Error;
 
 pub use record::{RecordError, parse_record, record_headers, record_key};
-pub(crate) use tail::{read_partition, tails};
+pub use tail::read_partition;
+pub(crate) use tail::tails;
 
 /// The topic's largest record. A sealed event is limited below it, see [`crate::append::EVENT_BYTES_MAX`].
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -3,10 +3,12 @@
 //! Bulk replay unwraps subject keys with a generation key held in memory, so it never calls a key service per patient.
 //! "Never had a key", "erased" and "not provisioned yet" are three states, and an erased subject never gets another key.
 
+mod erase;
 mod generations;
 mod master;
 mod matching;
 mod provision;
+mod receipt;
 pub mod rotate;
 mod status;
 mod store;
@@ -29,6 +31,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, KeyError};
 use crate::event::Header;
 
+pub use erase::{Erasure, RecordedErasure};
 pub use master::{MasterKey, MasterKeyArgs, MasterKeyError, MasterKeyService, Wrapped};
 use provision::Provisioner;
 pub use status::{GenerationStatus, KeyStatus, status};

@@ -11,6 +11,7 @@ pub mod relay;
 
 mod cache;
 mod cqrs;
+mod erasure;
 mod error;
 mod event;
 mod load;
@@ -26,9 +27,10 @@ pub use append::{Append, Claim, ClaimRules, Claimed, Expectation, IdempotencyKey
 pub use cache::AggregateCache;
 pub use cqrs::{AggregateStore, LoadedAggregate};
 pub use envelope::EnvelopeError;
+pub use erasure::{ErasedSubject, Forgotten};
 pub use error::{Error, KeyError};
-pub use event::{Header, Metadata, NewEvent, Opened, SealedEvent, StoredEvent, event_id};
-pub use keyring::{Keyring, MasterKey, MasterKeyArgs, SubjectKey};
+pub use event::{ERASED, Header, Metadata, NewEvent, Opened, SealedEvent, StoredEvent, event_id};
+pub use keyring::{Erasure, Keyring, MasterKey, MasterKeyArgs, RecordedErasure, SubjectKey};
 pub use load::LogReader;
 pub use log::{EventLog, LogConfig};
 pub use migrate::{migrate_keys, migrate_log};

@@ -119,6 +119,13 @@ pub(crate) async fn open_all(keyring: &Keyring, events: Vec<SealedEvent>) -> Res
     events.into_iter().map(|event| open(&keys, event)).collect()
 }
 
+/// The same without the events of erased subjects, which nobody can open.
+pub(crate) async fn open_what_is_left(keyring: &Keyring, events: Vec<SealedEvent>) -> Result<Vec<StoredEvent>, Error> {
+    let keys = keyring.keys_of(events.iter().map(|event| &event.header)).await;
+    let is_erased = |event: &SealedEvent| matches!(keys.get(&event.header.subject), Some(Err(crate::KeyError::Erased)));
+    events.into_iter().filter(|event| !is_erased(event)).map(|event| open(&keys, event)).collect()
+}
+
 type Keys = HashMap<Uuid, Result<crate::SubjectKey, crate::KeyError>>;
 
 fn open(keys: &Keys, event: SealedEvent) -> Result<StoredEvent, Error> {

@@ -18,8 +18,10 @@ pub(crate) async fn save(
 ) -> Result<(), Error> {
     let sealed = crate::envelope::seal_row(key, &context(stream, sequence), state);
     sqlx::query(
+        // Once its subject is erased, none is kept: the erasure has looked here.
         "insert into snapshots as kept (aggregate_type, aggregate_id, sequence, key_id, sealed)
-         values ($1, $2, $3, $4, $5)
+         select $1, $2, $3, $4, $5
+         where not exists (select from events where subject = $6 and event_type = 'Patient.Erased')
          on conflict (aggregate_id, aggregate_type) do update
          set sequence = excluded.sequence, key_id = excluded.key_id, sealed = excluded.sealed
          where kept.sequence < excluded.sequence",
@@ -29,6 +31,7 @@ pub(crate) async fn save(
     .bind(sequence)
     .bind(key.id())
     .bind(sealed)
+    .bind(key.subject())
     .execute(pool)
     .await?;
     Ok(())

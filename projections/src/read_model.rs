@@ -57,11 +57,12 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The search path is the read model's schema. It must not commit, and it must do nothing outside of `tx`.
     async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError>;
 
-    /// Drops what is kept of a subject whose key was erased. Called in the same transaction, possibly repeatedly.
+    /// Drops what is kept of an erased subject, and answers how many rows that were. Called in the same transaction, possibly
+    /// repeatedly.
     /// The keyring gives no key of theirs any more, but the blind hash that rows without an identity go by.
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<(), ApplyError> {
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<u64, ApplyError> {
         let _ = (tx, subject, keyring);
-        Ok(())
+        Ok(0)
     }
 }
 

@@ -44,6 +44,8 @@ async fn make(server: &mut PgConnection, kind: Kind, name: &str) {
         Kind::Read => nexus_projections::engine::migrate(&pool).await.expect("the read models' schemas"),
     }
     pool.close().await;
+    // A connection that is on its way back while the pool closes stays open as long as the pool is there.
+    drop(pool);
     wait_until_left(server, &draft).await;
     execute(server, format!("alter database {draft} rename to {name}")).await;
 }

@@ -7,7 +7,7 @@ use crate::caller::{Caller, Identity, Role};
 
 /// `+` always, `o` on one's own record only, `.` never. The columns stand in the order of `Role::ALL`:
 /// registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator, service.
-const TABLE: [(Action, &str); 25] = [
+const TABLE: [(Action, &str); 29] = [
     (Action::RegisterPatient, "+.......+"),
     (Action::UpdatePatient, "+.......+"),
     (Action::RecordDeath, "..+......"),
@@ -23,6 +23,10 @@ const TABLE: [(Action, &str); 25] = [
     (Action::FileRecord, ".++.....+"),
     (Action::ManageDirectory, "........+"),
     (Action::ImportBundle, "........+"),
+    (Action::RequestErasure, "+........"),
+    (Action::ApproveErasure, ".....+..."),
+    (Action::ManageLegalHold, ".....+..."),
+    (Action::ReadErasure, "+....+..."),
     (Action::SearchPatients, "++++....."),
     (Action::ReadChart, ".+++o...."),
     (Action::ReadVitalSigns, ".++.o...."),

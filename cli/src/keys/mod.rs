@@ -3,10 +3,12 @@
 //! Without options these commands act on the local stack; with `--keys-url` and the settings of the master key, on any
 //! installation, as the owner of its key database.
 
+mod erasure_checks;
 mod rotate_generation;
 mod rotate_master;
 mod rotate_subject;
 mod status;
+mod verify_erasure;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,9 @@ pub enum Keys {
     /// Replace keys while everything runs. What was sealed before stays readable.
     #[command(subcommand)]
     Rotate(Rotate),
+    /// Check in every store that an erased patient is gone; fails if anything is left.
+    #[command(after_help = "Example:\n  ./nexus keys verify-erasure 7cd3260f-2795-3080-b267-3bb0a9f40624 --json")]
+    VerifyErasure(verify_erasure::Options),
 }
 
 #[derive(Subcommand)]
@@ -52,6 +57,7 @@ pub async fn run(stack: impl FnOnce() -> Result<Stack>, command: &Keys) -> Resul
         Keys::Rotate(Rotate::Master(options)) => rotate_master::run(stack, options).await,
         Keys::Rotate(Rotate::Generation(options)) => rotate_generation::run(stack, options).await,
         Keys::Rotate(Rotate::Subject(options)) => rotate_subject::run(stack, options).await,
+        Keys::VerifyErasure(options) => verify_erasure::run(stack, options).await,
     }
 }
 
@@ -69,7 +75,7 @@ impl Database {
             Some(url) => {
                 PgPoolOptions::new().max_connections(CONNECTIONS).connect(url).await.context("the key database")
             }
-            None => stack::connect_keys(&stack()?).await,
+            None => stack::connect_as_owner(&stack()?, "nexus_keys").await,
         }
     }
 }

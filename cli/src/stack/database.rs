@@ -67,9 +67,9 @@ pub async fn connect(stack: &Stack, secrets: &Secrets, role: &str, database: &st
     pool.with_context(|| format!("can't connect to {database} as {role}"))
 }
 
-/// The key database of a stack, as its owner: for an operator, never for a service.
-pub async fn connect_keys(stack: &Stack) -> Result<PgPool> {
-    connect(stack, &Secrets::load(stack)?, OWNER, "nexus_keys").await
+/// A database of a stack, as the owner of its schemas: for an operator, never for a service.
+pub async fn connect_as_owner(stack: &Stack, database: &str) -> Result<PgPool> {
+    connect(stack, &Secrets::load(stack)?, OWNER, database).await
 }
 
 async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {

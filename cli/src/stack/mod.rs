@@ -19,7 +19,7 @@ use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, jars};
 
 use crate::home::{Home, make_folder};
 
-pub use database::connect_keys;
+pub use database::connect_as_owner;
 pub use down::down;
 pub use identity::{IdentityProvider, assertion};
 pub use logs::logs;

@@ -72,7 +72,7 @@ async fn leave_marks(stack: &Stack) {
     assert_eq!(forged.status(), 401);
 }
 
-async fn flush_write_ahead_log(stack: &Stack) {
+pub async fn flush_write_ahead_log(stack: &Stack) {
     let log = stack.database("nexus_log").await;
     sqlx::query("checkpoint").execute(&log).await.unwrap();
 }
@@ -84,11 +84,11 @@ fn assert_unmarked(bytes: &[u8], place: &str) {
     }
 }
 
-fn contains(bytes: &[u8], mark: &[u8]) -> bool {
+pub fn contains(bytes: &[u8], mark: &[u8]) -> bool {
     memchr::memmem::find(bytes, mark).is_some()
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let paths = entries.flatten().map(|entry| entry.path());
     paths.flat_map(|path| if path.is_dir() && !path.is_symlink() { files_below(&path) } else { vec![path] }).collect()

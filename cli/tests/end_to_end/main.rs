@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod canary;
+mod erasure;
 mod lines;
 mod log;
 mod rows;
@@ -36,6 +37,7 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     log::a_stock_reader_reads_a_stream(&calm).await;
     log::records_have_their_documented_headers(&calm).await;
     lines::are_taken_once_whatever_their_order(&calm, &sent).await;
+    erasure::leaves_nothing_and_nobody_else_notices(&calm, &sent).await;
     calm.down().await;
 
     let stormy = Stack::start(&["--no-sample"]).await;

@@ -43,6 +43,12 @@ impl Sent {
         self.resources.iter().filter(|resource| resource.to_string().contains(id)).collect()
     }
 
+    /// The ids of the patients.
+    pub fn patients(&self) -> Vec<&str> {
+        let patients = self.resources.iter().filter(|resource| resource["resourceType"] == "Patient");
+        patients.map(|patient| patient["id"].as_str().unwrap()).collect()
+    }
+
     /// Reads every resource through the FHIR door and compares text with text.
     pub async fn is_read_back(&self, stack: &Stack) {
         let (door, token) = (stack.read_door(), stack.token("service"));

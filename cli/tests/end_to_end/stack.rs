@@ -112,7 +112,7 @@ impl Stack {
     }
 
     /// Kills a process; one that has just been started again has another number by now.
-    async fn kill(&self, name: &str, mut pid: i32) {
+    pub async fn kill(&self, name: &str, mut pid: i32) {
         while let Err(error) = kill(Pid::from_raw(pid), Signal::SIGKILL) {
             assert_eq!(error, Errno::ESRCH, "{name} can't be killed");
             pid = self.pids().await[name];

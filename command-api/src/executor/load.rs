@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use nexus_domain::{ReadError, Record, read};
-use nexus_event_store::{Error, EventLog, Resumed, StoredEvent};
+use nexus_event_store::{Error, EventLog, KeyError, Resumed, StoredEvent};
 use uuid::Uuid;
 
 use super::lean::{Caches, Lean};
@@ -67,6 +67,13 @@ pub enum LoadError {
     Store(#[from] Error),
     #[error("an event of a stream can't be read")]
     Read(#[from] ReadError),
+}
+
+impl LoadError {
+    /// Whether the subject of what was to be loaded was erased.
+    pub fn is_erased(&self) -> bool {
+        matches!(self, Self::Store(Error::Key { source: KeyError::Erased, .. }))
+    }
 }
 
 /// Loads an aggregate; the flag tells whether it came from memory.

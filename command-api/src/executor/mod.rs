@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nexus_auth::policy::Action;
+use nexus_auth::policy::{self, Action, Decision, ResourceContext};
 use nexus_domain::types::ClaimChange;
 use nexus_domain::{Issued, Origin};
 use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim};
@@ -104,8 +104,25 @@ impl Executor {
 
     async fn execute_once<A: Lean>(&self, call: &Call, task: &Task<A>) -> Result<Answer, Refusal> {
         let _turn = self.in_flight.enter(call)?;
-        let answer = self.settle::<A>(call, task).await?;
+        let answer = match self.settle::<A>(call, task).await {
+            Err(refusal) => match refusal.erased_subject() {
+                Some(subject) => self.after_erasure(call, task.permission, subject).await?,
+                None => return Err(refusal),
+            },
+            Ok(answer) => answer,
+        };
         self.wait_if_asked(call, answer).await
+    }
+
+    /// What is asked of an erased patient is answered as of one that never was, unless this very request was answered before.
+    async fn after_erasure(&self, call: &Call, permission: Action, subject: Uuid) -> Result<Answer, Refusal> {
+        if let Some(answer) = self.first_answer(call).await? {
+            return Ok(answer);
+        }
+        match policy::decide(&call.caller, permission, &ResourceContext::of_subject(subject)) {
+            Decision::Deny => Err(Refusal::Forbidden),
+            Decision::Allow | Decision::Hide => Err(Refusal::NotFound),
+        }
     }
 
     async fn settle<A: Lean>(&self, call: &Call, task: &Task<A>) -> Result<Answer, Refusal> {

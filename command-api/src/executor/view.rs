@@ -64,9 +64,15 @@ impl<A: Lean> View<A> {
     /// memory: two records must not replace each other.
     pub async fn look_at_survivor(&mut self, executor: &Executor, action: &mut A::Action) -> Result<(), Refusal> {
         if let Some(id) = A::survivor(action) {
-            let (patient, _) = load::<Patient>(executor, id, Freshness::Fresh).await?;
-            A::learn_survivor(action, &patient.state.facts());
-            self.survivor = Some((id, patient.sequence));
+            match load::<Patient>(executor, id, Freshness::Fresh).await {
+                Ok((patient, _)) => {
+                    A::learn_survivor(action, &patient.state.facts());
+                    self.survivor = Some((id, patient.sequence));
+                }
+                // Nothing takes the place of another record that was erased itself.
+                Err(error) if error.is_erased() => A::learn_survivor(action, &PatientFacts::default()),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

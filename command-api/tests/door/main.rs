@@ -17,5 +17,6 @@ mod references;
 mod transactions;
 
 mod document;
+mod forgetting;
 mod schemathesis;
 mod synthea;

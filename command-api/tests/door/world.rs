@@ -23,7 +23,7 @@ pub struct World {
     pub issuer: TestIssuer,
     pub url: String,
     log: TestDatabase,
-    keys: TestDatabase,
+    pub keys: TestDatabase,
     topic: TestTopic,
     master_key: tempfile::TempDir,
     stop: CancellationToken,

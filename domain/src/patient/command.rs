@@ -22,4 +22,14 @@ pub enum PatientCommand {
     },
     /// The record should never have been opened.
     MarkEnteredInError,
+    /// The data has to be kept, whoever asks for its erasure.
+    PlaceLegalHold { by: String, reason: String },
+    /// It need no longer be kept.
+    ReleaseLegalHold { by: String, reason: String },
+    /// Asks for the erasure of everything about this patient.
+    RequestErasure { by: String, reason: String },
+    /// Takes the request back.
+    WithdrawErasure { by: String },
+    /// A second person agrees: everything is erased, and there is no way back.
+    ApproveErasure { by: String },
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::state::{death, is_dead, is_medical_record_number, survivor};
-use super::{Error, Patient, PatientCommand, PatientEvent};
+use super::{Error, Patient, PatientCommand, PatientEvent, erasure};
 use crate::common::{
     Refusal, check_not_after, check_shape, check_status, check_value_set, json_time, parsed_time, repeated,
 };
@@ -41,12 +41,22 @@ const ELEMENTS: &[&str] = &[
 ];
 
 pub(super) fn decide(state: &Patient, issued: &Issued<PatientCommand>) -> Result<Vec<PatientEvent>, Error> {
+    if state.erased {
+        // Approving once more asks for what has already happened; nothing else can be asked of it.
+        let approved = matches!(issued.action, PatientCommand::ApproveErasure { .. });
+        return if approved { Ok(Vec::new()) } else { Err(Error::Erased) };
+    }
     match &issued.action {
         PatientCommand::Register { resource } => register(state, issued, resource),
         PatientCommand::Update { resource } => update(state, issued, resource),
         PatientCommand::RecordDeath { died_at } => record_death(state, issued, *died_at),
         PatientCommand::LinkDuplicate { survivor, survivor_exists } => link(state, *survivor, *survivor_exists),
         PatientCommand::MarkEnteredInError => mark_entered_in_error(state),
+        PatientCommand::PlaceLegalHold { by, reason } => erasure::place_hold(state, by, reason),
+        PatientCommand::ReleaseLegalHold { by, reason } => erasure::release_hold(state, by, reason),
+        PatientCommand::RequestErasure { by, reason } => erasure::request(state, issued.now, by, reason),
+        PatientCommand::WithdrawErasure { by } => erasure::withdraw(state, by),
+        PatientCommand::ApproveErasure { by } => erasure::approve(state, issued.now, by),
     }
 }
 
@@ -142,7 +152,7 @@ fn mark_entered_in_error(state: &Patient) -> Result<Vec<PatientEvent>, Error> {
     Ok(vec![PatientEvent::EnteredInError { resource: standing.clone().with("active", json!(false)) }])
 }
 
-fn standing(state: &Patient) -> Result<&Resource, Error> {
+pub(super) fn standing(state: &Patient) -> Result<&Resource, Error> {
     state.resource.as_ref().ok_or(Error::Common(Refusal::UnknownPatient))
 }
 

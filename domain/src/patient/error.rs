@@ -24,6 +24,20 @@ pub enum Error {
     UnknownSurvivor,
     #[error("The link to the record that replaced this one can't be dropped.")]
     LinkDropped,
+    #[error("The data of this patient was erased.")]
+    Erased,
+    #[error("Nobody has asked for the erasure of this patient.")]
+    ErasureNotRequested,
+    #[error("Somebody has asked for the erasure of this patient already.")]
+    ErasureAlreadyRequested,
+    #[error("The request for erasure has lapsed; ask again.")]
+    ErasureLapsed,
+    #[error("An erasure is approved by somebody other than who asked for it.")]
+    ErasureNeedsSecondPerson,
+    #[error("The data of this patient is under a legal hold.")]
+    LegalHold,
+    #[error("The data of this patient is under a legal hold already, for another reason.")]
+    AlreadyHeld,
 }
 
 impl RuleError for Error {
@@ -31,9 +45,17 @@ impl RuleError for Error {
         match self {
             Self::Form(error) => error.kind(),
             Self::Common(error) => error.kind(),
-            Self::UnknownSurvivor => ErrorKind::NotFound,
+            Self::UnknownSurvivor | Self::Erased => ErrorKind::NotFound,
             Self::DeathInFuture | Self::DeathBeforeBirth | Self::LinkedToItself => ErrorKind::Invalid,
-            Self::AlreadyDead | Self::DeathDropped | Self::LinkDropped => ErrorKind::Conflict,
+            Self::AlreadyDead
+            | Self::DeathDropped
+            | Self::LinkDropped
+            | Self::ErasureNotRequested
+            | Self::ErasureAlreadyRequested
+            | Self::ErasureLapsed
+            | Self::ErasureNeedsSecondPerson
+            | Self::LegalHold
+            | Self::AlreadyHeld => ErrorKind::Conflict,
         }
     }
 
@@ -48,6 +70,13 @@ impl RuleError for Error {
             Self::LinkedToItself => "linked-to-itself",
             Self::UnknownSurvivor => "unknown-survivor",
             Self::LinkDropped => "link-dropped",
+            Self::Erased => "subject-erased",
+            Self::ErasureNotRequested => "erasure-not-requested",
+            Self::ErasureAlreadyRequested => "erasure-already-requested",
+            Self::ErasureLapsed => "erasure-lapsed",
+            Self::ErasureNeedsSecondPerson => "erasure-needs-second-person",
+            Self::LegalHold => "legal-hold",
+            Self::AlreadyHeld => "already-held",
         }
     }
 

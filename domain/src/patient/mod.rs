@@ -1,18 +1,22 @@
-//! A patient: registered, updated, died, found to be a duplicate of another record.
+//! A patient: registered, updated, died, found to be a duplicate of another record; at last, perhaps, erased.
 //!
 //! FHIR R4 Patient: <https://hl7.org/fhir/R4/patient.html>.
 
 mod command;
 mod decide;
+mod erasure;
 mod error;
 mod event;
 mod state;
 mod upcast;
 
 #[cfg(test)]
+mod erasure_tests;
+#[cfg(test)]
 mod tests;
 
 pub use command::PatientCommand;
+pub use erasure::REQUEST_DAYS_MAX;
 pub use error::Error;
-pub use event::PatientEvent;
+pub use event::{ERASED, ErasureRequest, LegalHold, PatientEvent};
 pub use state::Patient;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Error, PatientCommand, PatientEvent};
+use super::{ErasureRequest, Error, LegalHold, PatientCommand, PatientEvent};
 use crate::common::parsed_time;
 use crate::fhir::{Digest, FhirDateTime, Reference, Resource, codings};
 use crate::record::{Fact, Issued, PatientFacts, Record};
@@ -20,12 +20,15 @@ pub struct Patient {
     /// What was first registered, to recognise a repeated registration.
     pub(super) filed: Option<Digest>,
     pub(super) entered_in_error: bool,
+    pub(super) hold: Option<LegalHold>,
+    pub(super) erasure: Option<ErasureRequest>,
+    pub(super) erased: bool,
 }
 
 impl Patient {
-    /// What other aggregates of this patient need to know. A record entered in error counts as none.
+    /// What other aggregates of this patient need to know. A record entered in error counts as none, as does an erased one.
     pub fn facts(&self) -> PatientFacts {
-        let Some(resource) = self.resource.as_ref().filter(|_| !self.entered_in_error) else {
+        let Some(resource) = self.resource.as_ref().filter(|_| !self.entered_in_error && !self.erased) else {
             return PatientFacts::default();
         };
         PatientFacts {
@@ -55,6 +58,11 @@ impl Aggregate for Patient {
         match &event {
             PatientEvent::Registered { resource, .. } => self.filed = Some(resource.digest()),
             PatientEvent::EnteredInError { .. } => self.entered_in_error = true,
+            PatientEvent::LegalHoldPlaced { hold, .. } => self.hold = Some(hold.clone()),
+            PatientEvent::LegalHoldReleased { .. } => self.hold = None,
+            PatientEvent::ErasureRequested { request, .. } => self.erasure = Some(request.clone()),
+            PatientEvent::ErasureWithdrawn { .. } => self.erasure = None,
+            PatientEvent::Erased { .. } => *self = Self { erased: true, ..Self::default() },
             PatientEvent::Updated { .. } | PatientEvent::Died { .. } | PatientEvent::LinkedAsDuplicate { .. } => {}
         }
         self.resource = Some(event.resource().clone());
@@ -73,11 +81,13 @@ impl Record for Patient {
     }
 
     /// A record holds the medical record numbers that its resource names. A duplicate keeps its own, so that whoever has
-    /// one of them finds the link.
+    /// one of them finds the link. A record entered in error has given them up, an erased one names none.
     fn claims(&self, event: &PatientEvent) -> Vec<ClaimChange> {
-        let before = self.resource.as_ref().map(medical_record_numbers).unwrap_or_default();
+        let standing = self.resource.as_ref().filter(|_| !self.entered_in_error);
+        let before = standing.map(medical_record_numbers).unwrap_or_default();
         let after = match event {
             PatientEvent::EnteredInError { .. } => Vec::new(),
+            _ if self.entered_in_error => Vec::new(),
             _ => medical_record_numbers(event.resource()),
         };
         let dropped = before.iter().filter(|claim| !after.contains(claim)).cloned().map(ClaimChange::Release);

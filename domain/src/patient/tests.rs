@@ -275,6 +275,11 @@ fn fixtures_of_every_version_are_read() {
         [
             "Patient.Died 1.0",
             "Patient.EnteredInError 1.0",
+            "Patient.Erased 1.0",
+            "Patient.ErasureRequested 1.0",
+            "Patient.ErasureWithdrawn 1.0",
+            "Patient.LegalHoldPlaced 1.0",
+            "Patient.LegalHoldReleased 1.0",
             "Patient.LinkedAsDuplicate 1.0",
             "Patient.Registered 1.0",
             "Patient.Registered 2.0",
@@ -307,6 +312,17 @@ fn any_resource() -> impl Strategy<Value = Resource> {
     })
 }
 
+fn forgetting() -> impl Strategy<Value = PatientCommand> {
+    let (by, reason) = (prop_oneof![Just("ada".to_owned()), Just("grace".to_owned())], Just("why".to_owned()));
+    (by, reason, 0..5_u8).prop_map(|(by, reason, which)| match which {
+        0 => PatientCommand::PlaceLegalHold { by, reason },
+        1 => PatientCommand::ReleaseLegalHold { by, reason },
+        2 => PatientCommand::RequestErasure { by, reason },
+        3 => PatientCommand::WithdrawErasure { by },
+        _ => PatientCommand::ApproveErasure { by },
+    })
+}
+
 fn any_command() -> impl Strategy<Value = Issued<PatientCommand>> {
     let action = prop_oneof![
         any_resource().prop_map(|resource| PatientCommand::Register { resource }),
@@ -315,6 +331,7 @@ fn any_command() -> impl Strategy<Value = Issued<PatientCommand>> {
         (1..3_u128)
             .prop_map(|id| PatientCommand::LinkDuplicate { survivor: Uuid::from_u128(id), survivor_exists: true }),
         Just(PatientCommand::MarkEnteredInError),
+        forgetting(),
     ];
     (action, any::<bool>()).prop_map(|(action, here)| if here { decided(action) } else { history(action) })
 }
@@ -326,7 +343,7 @@ proptest! {
         let commands: Vec<_> = std::iter::once(first).chain(commands).collect();
         let accepted = fold_all::<Patient>(&commands, |state| {
             let (facts, resource) = (state.facts(), state.resource().unwrap());
-            if state.entered_in_error {
+            if state.entered_in_error || state.erased {
                 assert_eq!(facts, PatientFacts::default());
             } else {
                 assert_eq!(facts.deceased_at.is_some(), resource.get("deceasedDateTime").is_some());

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::LazyLock;
 
 use super::prepare::Prepared;
+use crate::event::ERASED;
 
 /// How many commands, events and bytes one call carries at most. A command that is larger alone still goes, alone.
 pub(crate) const BATCH_COMMANDS_MAX: usize = 512;
@@ -21,7 +22,7 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 pub(crate) struct Footprint {
     /// What it must have for itself: streams it continues, claims, its idempotency key.
     writes: Vec<u64>,
-    /// Subject tails that it moves. Two commands may both move one, as long as none of them looks at it.
+    /// Subject tails and subjects that it moves. Two commands may both move one, as long as none of them looks at it.
     moves: Vec<u64>,
     reads: Vec<u64>,
     events: usize,
@@ -33,6 +34,7 @@ pub(crate) struct Footprint {
 enum Place<'a> {
     Stream(&'a str, &'a str),
     Tail(&'a str, uuid::Uuid),
+    Subject(uuid::Uuid),
     Key(&'a [u8; 32]),
     Claim(&'a [u8; 32]),
 }
@@ -48,6 +50,11 @@ impl Footprint {
             let aggregate_type = event.header.aggregate_type.as_str();
             footprint.writes.push(hash(Place::Stream(aggregate_type, &event.aggregate_id)));
             footprint.moves.push(hash(Place::Tail(aggregate_type, event.header.subject)));
+            footprint.moves.push(hash(Place::Subject(event.header.subject)));
+            if event.header.event_type == ERASED {
+                // Nothing else of the subject may go with it: it could come to stand behind.
+                footprint.reads.push(hash(Place::Subject(event.header.subject)));
+            }
         }
         footprint.reads.extend(prepared.streams.iter().map(|(kind, id, _)| hash(Place::Stream(kind, id))));
         footprint.reads.extend(prepared.tails.iter().map(|(kind, subject, _)| hash(Place::Tail(kind, *subject))));

@@ -20,6 +20,10 @@ pub(super) enum Answer {
     Unlocked {
         partition: i32,
     },
+    /// A subject that it is about was erased.
+    Erased {
+        subject: Uuid,
+    },
 }
 
 /// Sends one batch. The answers are in the order of the commands.
@@ -59,6 +63,7 @@ fn read_answer(row: &PgRow, command: &Prepared) -> Result<Answer, sqlx::Error> {
                 holder_id: read_id(row)?,
             }
         }
+        "erased" => return Ok(Answer::Erased { subject: read_id(row)? }),
         "unlocked" => return Ok(Answer::Unlocked { partition: row.try_get("element")? }),
         _ => return Err(sqlx::Error::Protocol("an outcome that this version does not know".into())),
     };

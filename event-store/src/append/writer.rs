@@ -18,7 +18,7 @@ use super::identity::{Known, Verdict};
 use super::prepare::Prepared;
 use super::restored::{self, ClaimRules};
 use super::statement::{self, Answer};
-use crate::error::Error;
+use crate::error::{Error, KeyError};
 use crate::keyring::Keyring;
 
 /// How many commands may wait for the writer, and how many of their bytes.
@@ -279,6 +279,10 @@ impl Task {
                         self.target.appended.notify_one();
                     }
                     answer(waiting, Ok(outcome));
+                }
+                Answer::Erased { subject } => {
+                    self.target.keyring.forget(subject);
+                    answer(waiting, Err(Error::Key { subject, source: KeyError::Erased }));
                 }
                 Answer::Unlocked { partition } => {
                     waiting.prepared.lock.insert(partition);

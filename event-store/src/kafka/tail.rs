@@ -36,7 +36,7 @@ pub(crate) async fn tails(
 
 /// Sends a partition's events to `events`, from a record offset up to the end as it is at the start of the call. Leaves
 /// out what is no event: if one of ours is among that, the receiver sees it by the gap.
-pub(crate) async fn read_partition(
+pub async fn read_partition(
     bootstrap: &str,
     topic: &str,
     partition: i32,

@@ -176,7 +176,7 @@ impl KeyStore {
         Ok(SubjectKey::new(subject, current, keys.collect::<Result<_, _>>()?, self.uses.clone()))
     }
 
-    fn unwrap_one(&self, subject: Uuid, key: &WrappedKey) -> Result<DataKey, KeyError> {
+    pub(super) fn unwrap_one(&self, subject: Uuid, key: &WrappedKey) -> Result<DataKey, KeyError> {
         if !self.generations.knows(key.generation) {
             // It is in the store, as a row refers to it; the master key that would unwrap it is away.
             return Err(KeyError::Unavailable);

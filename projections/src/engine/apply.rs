@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::checkpoint::{self, Name, Ownership};
 use super::fault::Fault;
+use super::forgotten;
 use super::host::{Fold, Host};
 use super::open::{Opened, Unreadable};
 use super::parked::{self, BEHIND};
@@ -128,11 +129,14 @@ impl<'a> Parking<'a> {
         let name = host.fold.name();
         let moved = checkpoint::advance(tx, name, batch.partition, &batch.from, &batch.to).await?;
         let mut count = moved.ok_or(Refused::Moved)?;
-        for subject in &batch.opened.erased {
-            forget(&host.fold, tx, *subject).await.map_err(Refused::Fault)?;
-            if count > 0 {
-                count -= parked::remove_subject(tx, name, batch.partition, *subject).await?;
-            }
+        for (subject, position) in &batch.opened.erased {
+            let rows = forget(&host.fold, tx, *subject).await.map_err(Refused::Fault)?;
+            let parked = match count {
+                0 => 0,
+                _ => parked::remove_subject(tx, name, batch.partition, *subject).await?,
+            };
+            count -= parked;
+            forgotten::note(tx, name, (batch.partition, *position), *subject, (rows, parked)).await?;
         }
         let subjects = match count {
             0 => HashSet::new(),
@@ -215,11 +219,12 @@ pub(crate) async fn apply(fold: &Fold, tx: &mut PgConnection, events: &[Event]) 
     judge(AssertUnwindSafe(fold.model.apply(tx, events, &fold.keyring)).catch_unwind().await)
 }
 
-pub(crate) async fn forget(fold: &Fold, tx: &mut PgConnection, subject: Uuid) -> Result<(), Fault> {
+/// Lets the read model forget a subject; answers how many rows that were.
+pub(crate) async fn forget(fold: &Fold, tx: &mut PgConnection, subject: Uuid) -> Result<u64, Fault> {
     judge(AssertUnwindSafe(fold.model.forget(tx, subject, &fold.keyring)).catch_unwind().await)
 }
 
-fn judge(outcome: std::thread::Result<Result<(), ApplyError>>) -> Result<(), Fault> {
+fn judge<T>(outcome: std::thread::Result<Result<T, ApplyError>>) -> Result<T, Fault> {
     match outcome {
         Ok(applied) => applied.map_err(|error| Fault::of(&error)),
         Err(_) => Err(Fault::Lasting("panicked".to_owned())),

@@ -89,6 +89,7 @@ const GRANTS: &str = "
     grant usage on schema projection to nexus_projector, nexus_query;
     grant select, insert, update, delete on projection.checkpoints, projection.parked, projection.heads
         to nexus_projector;
+    grant select, insert, update on projection.forgotten to nexus_projector;
     grant select on projection.versions, projection.schemas to nexus_projector;
     grant select on all tables in schema projection to nexus_query;
 ";

@@ -14,6 +14,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
+pub mod forgotten;
 pub mod hashes;
 pub mod parked;
 pub mod wait;

@@ -1,11 +1,11 @@
 //! From sealed events to typed ones: the keys of a batch in one round trip, the decryption off the async threads.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use nexus_domain::{AnyEvent, ReadError};
-use nexus_event_store::{EnvelopeError, KeyError, SealedEvent, SubjectKey, envelope};
+use nexus_event_store::{ERASED, EnvelopeError, KeyError, SealedEvent, SubjectKey, envelope};
 use uuid::Uuid;
 
 use super::fault::Fault;
@@ -20,8 +20,9 @@ const OPEN_INLINE_MAX: usize = 8;
 pub(crate) struct Opened {
     pub(crate) events: Vec<Event>,
     pub(crate) unreadable: Vec<Unreadable>,
-    /// Subjects whose key was erased: their events count as applied and have no effect.
-    pub(crate) erased: BTreeSet<Uuid>,
+    /// Erased subjects: their events count as applied and have no effect. Beside each, the position of the event that erased
+    /// it, if it is in this batch; of the others the key is gone.
+    pub(crate) erased: BTreeMap<Uuid, Option<i64>>,
 }
 
 #[derive(Clone, Copy)]
@@ -34,9 +35,31 @@ pub(crate) struct Unreadable {
 type Keys = HashMap<Uuid, Result<SubjectKey, KeyError>>;
 
 /// Opens what the read model wants. Fails only for causes that may pass.
+///
+/// Whoever is erased in this batch is erased for the whole of it, whichever types the read model wants and whether the key is
+/// still there: the header says so.
 pub(crate) async fn open(fold: &Fold, sealed: &Arc<[SealedEvent]>) -> Result<Opened, Fault> {
-    let wanted: Vec<usize> =
-        (0..sealed.len()).filter(|index| fold.model.wants(&sealed[*index].header.aggregate_type)).collect();
+    let erasing = sealed.iter().filter(|event| event.header.event_type == ERASED);
+    let erased: BTreeMap<Uuid, Option<i64>> =
+        erasing.map(|event| (event.header.subject, Some(event.position))).collect();
+    let mut opened = open_wanted(fold, sealed, &erased).await?;
+    for (subject, position) in erased {
+        // The next look at the key store finds none.
+        fold.keyring.forget(subject);
+        opened.erased.insert(subject, position);
+    }
+    Ok(opened)
+}
+
+async fn open_wanted(
+    fold: &Fold,
+    sealed: &Arc<[SealedEvent]>,
+    erased: &BTreeMap<Uuid, Option<i64>>,
+) -> Result<Opened, Fault> {
+    let is_wanted = |event: &SealedEvent| {
+        fold.model.wants(&event.header.aggregate_type) && !erased.contains_key(&event.header.subject)
+    };
+    let wanted: Vec<usize> = (0..sealed.len()).filter(|index| is_wanted(&sealed[*index])).collect();
     if wanted.is_empty() {
         return Ok(Opened::default());
     }
@@ -62,7 +85,7 @@ fn open_all(sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> Opened {
         let outcome = catch_unwind(AssertUnwindSafe(|| open_one(sealed, keys.get(&subject))));
         match outcome.unwrap_or(Err(Some("event.panicked"))) {
             Ok(event) => opened.events.push(event),
-            Err(None) => drop(opened.erased.insert(subject)),
+            Err(None) => drop(opened.erased.insert(subject, None)),
             Err(Some(reason)) => {
                 opened.unreadable.push(Unreadable { position: sealed.position, subject, reason });
             }

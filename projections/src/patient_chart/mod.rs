@@ -48,10 +48,10 @@ impl ReadModel for PatientChart {
         apply::apply(tx, events, keyring).await
     }
 
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<(), ApplyError> {
-        sqlx::query("delete from entries where patient = $1").bind(subject).execute(&mut *tx).await?;
-        sqlx::query("delete from patients where patient = $1").bind(subject).execute(tx).await?;
-        Ok(())
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
+        let entries = sqlx::query("delete from entries where patient = $1").bind(subject).execute(&mut *tx).await?;
+        let patients = sqlx::query("delete from patients where patient = $1").bind(subject).execute(tx).await?;
+        Ok(entries.rows_affected() + patients.rows_affected())
     }
 }
 

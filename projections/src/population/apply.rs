@@ -8,7 +8,7 @@ use nexus_event_store::Keyring;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::pseudonym;
+use super::{condition_of, member_of};
 use crate::read_model::{ApplyError, Event};
 use crate::rows;
 
@@ -41,7 +41,7 @@ async fn apply_members(tx: &mut PgConnection, events: &[Event], keyring: &Keyrin
     }
     let resources = || patients.iter().map(|event| event.fact.resource());
     sqlx::query(UPSERT_MEMBERS)
-        .bind(patients.iter().map(|event| pseudonym(keyring, "member", event.subject)).collect::<Vec<_>>())
+        .bind(patients.iter().map(|event| member_of(keyring, event.subject)).collect::<Vec<_>>())
         .bind(patients.iter().map(|event| event.sequence).collect::<Vec<_>>())
         .bind(resources().map(|resource| year(resource.text("birthDate"))).collect::<Vec<_>>())
         .bind(resources().map(|resource| year(resource.text("deceasedDateTime"))).collect::<Vec<_>>())
@@ -65,8 +65,8 @@ async fn apply_conditions(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .zip(codes())
         .map(|(status, code)| code.is_none() || matches!(status, Some("refuted" | rows::ENTERED_IN_ERROR)));
     sqlx::query(UPSERT_CONDITIONS)
-        .bind(conditions.iter().map(|event| pseudonym(keyring, "condition", event.aggregate_id)).collect::<Vec<_>>())
-        .bind(conditions.iter().map(|event| pseudonym(keyring, "member", event.subject)).collect::<Vec<_>>())
+        .bind(conditions.iter().map(|event| condition_of(keyring, event.aggregate_id)).collect::<Vec<_>>())
+        .bind(conditions.iter().map(|event| member_of(keyring, event.subject)).collect::<Vec<_>>())
         .bind(conditions.iter().map(|event| event.sequence).collect::<Vec<_>>())
         .bind(codes().map(|code| code.map(|(system, _)| system).unwrap_or_default()).collect::<Vec<_>>())
         .bind(codes().map(|code| code.map(|(_, code)| code).unwrap_or_default()).collect::<Vec<_>>())

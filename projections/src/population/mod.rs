@@ -44,12 +44,23 @@ impl ReadModel for Population {
     }
 
     /// Members without a name are removed too: what was erased is not counted any more.
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<(), ApplyError> {
-        let member = pseudonym(keyring, "member", subject);
-        sqlx::query("delete from member_conditions where member = $1").bind(&member).execute(&mut *tx).await?;
-        sqlx::query("delete from members where member = $1").bind(&member).execute(tx).await?;
-        Ok(())
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<u64, ApplyError> {
+        let member = member_of(keyring, subject);
+        let delete_conditions = sqlx::query("delete from member_conditions where member = $1").bind(&member);
+        let conditions = delete_conditions.execute(&mut *tx).await?;
+        let members = sqlx::query("delete from members where member = $1").bind(&member).execute(tx).await?;
+        Ok(conditions.rows_affected() + members.rows_affected())
     }
+}
+
+/// The hash that a patient goes by.
+pub fn member_of(keyring: &Keyring, patient: Uuid) -> Vec<u8> {
+    pseudonym(keyring, "member", patient)
+}
+
+/// The hash that a condition goes by.
+pub fn condition_of(keyring: &Keyring, condition: Uuid) -> Vec<u8> {
+    pseudonym(keyring, "condition", condition)
 }
 
 /// An id that leads back to nobody without the key: 128 bits of a keyed hash.

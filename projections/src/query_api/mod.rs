@@ -8,6 +8,7 @@ pub mod page;
 mod after;
 mod config;
 mod cursor;
+mod erasure;
 mod health;
 mod openapi;
 mod router;

@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{QueryApi, health, openapi};
+use super::{QueryApi, erasure, health, openapi};
 use crate::{
     appointments, fhir_resources, patient_chart, patient_directory, population, timeline, vital_signs, ward_census,
 };
@@ -14,7 +14,8 @@ use crate::{
 /// The routes that need a token, and those that do not.
 pub fn router(api: QueryApi) -> (Router, Router) {
     let (protected, description) = documented().split_for_parts();
-    (protected.with_state(api), documentation(openapi::complete(description)))
+    let open = documentation(openapi::complete(description)).merge(erasure::keys(api.keyring()));
+    (protected.with_state(api), open)
 }
 
 /// The routes with their descriptions.
@@ -28,6 +29,7 @@ pub(super) fn documented() -> OpenApiRouter<QueryApi> {
         .merge(appointments::router())
         .merge(population::router())
         .merge(fhir_resources::router())
+        .merge(erasure::router())
         .merge(health::router())
 }
 

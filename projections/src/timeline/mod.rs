@@ -41,9 +41,9 @@ impl ReadModel for Timeline {
         apply::apply(tx, events, keyring).await
     }
 
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<(), ApplyError> {
-        sqlx::query("delete from entries where patient = $1").bind(subject).execute(tx).await?;
-        Ok(())
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
+        let deleted = sqlx::query("delete from entries where patient = $1").bind(subject).execute(tx).await?;
+        Ok(deleted.rows_affected())
     }
 }
 

@@ -44,11 +44,12 @@ impl ReadModel for VitalSigns {
         apply::apply(tx, events).await
     }
 
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<(), ApplyError> {
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
+        let mut rows = 0;
         for table in ["measurements", "observations", "patients"] {
             let delete = format!("delete from {table} where patient = $1");
-            sqlx::query(&delete).bind(subject).execute(&mut *tx).await?;
+            rows += sqlx::query(&delete).bind(subject).execute(&mut *tx).await?.rows_affected();
         }
-        Ok(())
+        Ok(rows)
     }
 }

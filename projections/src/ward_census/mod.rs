@@ -41,12 +41,13 @@ impl ReadModel for WardCensus {
         apply::apply(tx, events, keyring).await
     }
 
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<(), ApplyError> {
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
+        let mut rows = 0;
         for (table, column) in [("encounters", "patient"), ("people", "patient"), ("places", "location")] {
             let delete = format!("delete from {table} where {column} = $1");
-            sqlx::query(&delete).bind(subject).execute(&mut *tx).await?;
+            rows += sqlx::query(&delete).bind(subject).execute(&mut *tx).await?.rows_affected();
         }
-        Ok(())
+        Ok(rows)
     }
 }
 

@@ -4,6 +4,7 @@
 mod counters;
 mod world;
 
+mod erasure;
 mod exactly_once;
 mod fences;
 mod group;

@@ -49,7 +49,7 @@ impl ReadModel for Counting {
         applied
     }
 
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<(), ApplyError> {
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<u64, ApplyError> {
         self.toy.forget(tx, subject, keyring).await
     }
 }

@@ -43,7 +43,7 @@ pub struct World {
     server: PgConnectOptions,
 }
 
-fn postgres() -> PgConnectOptions {
+pub fn postgres() -> PgConnectOptions {
     std::env::var("NEXUS_TEST_POSTGRES").expect("NEXUS_TEST_POSTGRES names a server").parse().unwrap()
 }
 
@@ -89,7 +89,7 @@ pub async fn open_world(name: &str, master_key_file: &str) -> (EngineConfig, Arc
     (config(name, pool("log"), keyring), Toy::named("toy"))
 }
 
-async fn database(server: &PgConnectOptions, name: &str) -> PgPool {
+pub async fn database(server: &PgConnectOptions, name: &str) -> PgPool {
     let admin = PgPoolOptions::new().max_connections(1).connect_with(server.clone()).await.unwrap();
     sqlx::query(&format!("create database \"{name}\"")).execute(&admin).await.unwrap();
     PgPoolOptions::new().max_connections(4).connect_with(server.clone().database(name)).await.unwrap()
@@ -346,7 +346,7 @@ fn sealed(key: &nexus_event_store::SubjectKey, partition: i32, position: i64) ->
     SealedEvent { header, partition, position, sealed }
 }
 
-async fn store(log: &PgPool, events: &[SealedEvent]) {
+pub async fn store(log: &PgPool, events: &[SealedEvent]) {
     let mut insert = sqlx::QueryBuilder::new(
         "insert into events (partition, position, aggregate_type, aggregate_id, sequence, subject, event_type,
          event_version, key_id, recorded_at, traceparent, sealed) ",
@@ -446,9 +446,9 @@ impl ReadModel for Toy {
         }
     }
 
-    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<(), ApplyError> {
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
         self.forgotten.lock().unwrap().insert(subject);
-        sqlx::query("delete from tallies where subject = $1").bind(subject).execute(tx).await?;
-        Ok(())
+        let deleted = sqlx::query("delete from tallies where subject = $1").bind(subject).execute(tx).await?;
+        Ok(deleted.rows_affected())
     }
 }

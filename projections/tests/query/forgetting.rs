@@ -1,7 +1,9 @@
 //! An erased patient is gone at once for readers, and from every table once the engine says so.
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use nexus_auth::Role;
+use nexus_event_store::Erasure;
 use nexus_projections::{read_models, schema_of};
 use serde_json::json;
 use sqlx::Executor;
@@ -68,6 +70,61 @@ async fn an_erased_patient_is_served_no_more() {
     for path in lists {
         assert_eq!(world.get(Role::Physician, &path).await.items().len(), 1, "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_erasure_has_a_signed_receipt() {
+    let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let world = world_of(id, other).await;
+    let key_id = world.keyring.key(id).await.unwrap().id();
+    let path = format!("/v1/patients/{id}/erasure");
+    assert_eq!(
+        world.get(Role::Auditor, &path).await.json(),
+        json!({"state": "not-erased", "receipt": null, "jws": null})
+    );
+    let now = chrono::Utc::now();
+    let erasure = Erasure {
+        subject: id,
+        key_id,
+        event_id: Uuid::new_v4(),
+        partition: 3,
+        position: 1042,
+        requested_by: Some("test-registrar".to_owned()),
+        requested_at: Some(now),
+        approved_by: Some("test-auditor".to_owned()),
+        approved_at: Some(now),
+        snapshots: 1,
+        claims: 2,
+    };
+    world.keyring.erase(&erasure).await.unwrap();
+    assert_eq!(world.get(Role::Registrar, &path).await.json()["state"], "underway");
+    for model in read_models() {
+        sqlx::query("insert into projection.forgotten values ($1, $2, $3, 3, 1042, 5, 0)")
+            .bind(model.name())
+            .bind(model.version())
+            .bind(id)
+            .execute(&world.read)
+            .await
+            .unwrap();
+    }
+    let answer = world.get(Role::Auditor, &path).await;
+    let body = answer.json();
+    assert_eq!(body["state"], "erased");
+    let receipt = &body["receipt"];
+    assert_eq!((&receipt["requestedBy"], &receipt["approvedBy"]), (&json!("test-registrar"), &json!("test-auditor")));
+    assert_eq!((&receipt["position"], &receipt["log"]["claims"]), (&json!(1042), &json!(2)));
+    assert_eq!(receipt["keys"][0]["fingerprint"].as_str().map(str::len), Some(64));
+    assert_eq!(receipt["readModels"].as_array().map(Vec::len), Some(read_models().len()));
+    assert_eq!(world.keyring.verify_receipt(body["jws"].as_str().unwrap()).as_ref(), Some(receipt));
+    // Whoever has a receipt may check it without being known here.
+    let keys = Request::get("/.well-known/nexus-receipt-keys.json").body(Body::empty()).unwrap();
+    let keys = world.send(keys).await;
+    assert_eq!((keys.status, keys.json()), (StatusCode::OK, world.keyring.receipt_keys()));
+
+    // A record that somebody has changed gets no signature.
+    let forge = "set session_replication_role = replica; update erasures set approved_by = 'nobody'";
+    sqlx::raw_sql(forge).execute(&world.keys).await.unwrap();
+    assert_eq!(world.get(Role::Auditor, &path).await.status, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 #[tokio::test]

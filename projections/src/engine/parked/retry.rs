@@ -100,8 +100,8 @@ impl Retry {
             return Ok(Err(unreadable.reason.to_owned()));
         }
         let mut savepoint = tx.begin().await.map_err(database)?;
-        let outcome = match opened.erased.first() {
-            Some(subject) => apply::forget(&self.fold, &mut savepoint, *subject).await,
+        let outcome = match opened.erased.keys().next() {
+            Some(subject) => apply::forget(&self.fold, &mut savepoint, *subject).await.map(drop),
             None => apply::apply(&self.fold, &mut savepoint, &opened.events).await,
         };
         match outcome {
