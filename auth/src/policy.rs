@@ -35,11 +35,13 @@ pub enum Action {
     ReadFhir,
     ReadDirectory,
     ReadOperations,
+    ReadAccessLog,
+    ReadPatientAccesses,
 }
 
 impl Action {
     /// Every action, in the order of the request path: writing first, then reading.
-    pub const ALL: [Action; 25] = [
+    pub const ALL: [Action; 27] = [
         Action::RegisterPatient,
         Action::UpdatePatient,
         Action::RecordDeath,
@@ -65,6 +67,8 @@ impl Action {
         Action::ReadFhir,
         Action::ReadDirectory,
         Action::ReadOperations,
+        Action::ReadAccessLog,
+        Action::ReadPatientAccesses,
     ];
 }
 
@@ -137,7 +141,7 @@ fn grant(role: Role, action: Action) -> Grant {
         Role::Physician => physician(action),
         Role::Pharmacist => pharmacist(action),
         Role::Patient => return patient(action),
-        Role::Auditor => matches!(action, Action::ReadTimeline | Action::ReadDirectory | Action::ReadOperations),
+        Role::Auditor => auditor(action),
         Role::Analyst => matches!(action, Action::ReadPopulation),
         Role::Operator => matches!(action, Action::ReadOperations),
         Role::Service => service(action),
@@ -179,10 +183,15 @@ fn pharmacist(action: Action) -> bool {
     matches!(action, ManageMedication | SearchPatients | ReadChart | ReadDirectory)
 }
 
+fn auditor(action: Action) -> bool {
+    use Action::*;
+    matches!(action, ReadTimeline | ReadDirectory | ReadOperations | ReadAccessLog | ReadPatientAccesses)
+}
+
 fn patient(action: Action) -> Grant {
     use Action::*;
     match action {
-        ReadChart | ReadVitalSigns | ReadTimeline | ReadFhir | ManageConsent => Grant::Own,
+        ReadChart | ReadVitalSigns | ReadTimeline | ReadFhir | ManageConsent | ReadPatientAccesses => Grant::Own,
         ReadDirectory => Grant::Always,
         _ => Grant::Never,
     }

@@ -1,16 +1,18 @@
 //! The running door: built from its settings, served until told to stop. Tests start the same on port 0.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use nexus_access_log::Recorder;
 use nexus_auth::{Verifier, VerifierConfig};
 use nexus_event_store::{EventLog, Keyring, LogConfig, MasterKey};
 use nexus_web::pipeline::{Limits, Pipeline};
 use nexus_web::server::{GRACE_DEFAULT, Readiness, bind, serve};
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +32,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Service {
     listener: TcpListener,
     router: Router,
+    recorder: Recorder,
     shutdown: CancellationToken,
 }
 
@@ -40,14 +43,18 @@ impl Service {
     /// If a setting is wrong or something that the door can't start without is away.
     pub async fn start(config: &Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let log = connect_log(config).await?;
+        let accesses: PgConnectOptions = config.log_url.parse().context("the log's URL")?;
+        let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());
+        let recorder =
+            Recorder::connect(accesses, kafka, topic, log.keyring().clone()).await.context("the access log")?;
         let verifier =
             Verifier::connect(VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() })
                 .await?;
         let listener = bind(config.listen).await.with_context(|| format!("can't listen on {}", config.listen))?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
-        let pipeline = Pipeline::new(verifier).with_limits(limits);
-        Ok(Self { listener, router: router(App::new(log), &pipeline, readiness), shutdown })
+        let pipeline = Pipeline::new(verifier).with_limits(limits).recording_exceptions(Arc::new(recorder.clone()));
+        Ok(Self { listener, router: router(App::new(log), &pipeline, readiness), recorder, shutdown })
     }
 
     /// Where it listens.
@@ -57,7 +64,9 @@ impl Service {
 
     /// Serves until told to stop; accepted requests finish.
     pub async fn run(self) -> anyhow::Result<()> {
-        Ok(serve(self.listener, self.router, self.shutdown, GRACE_DEFAULT).await?)
+        serve(self.listener, self.router, self.shutdown, GRACE_DEFAULT).await?;
+        self.recorder.flush().await;
+        Ok(())
     }
 }
 

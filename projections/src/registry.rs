@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access_log::AccessLog;
 use crate::appointments::Appointments;
 use crate::fhir_resources::FhirResources;
 use crate::patient_chart::PatientChart;
@@ -23,5 +24,6 @@ pub fn read_models() -> Vec<Arc<dyn ReadModel>> {
         Arc::new(Appointments),
         Arc::new(Population),
         Arc::new(FhirResources),
+        Arc::new(AccessLog),
     ]
 }

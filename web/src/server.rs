@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::telemetry;
+use crate::{access::PeerAddress, telemetry};
 
 /// How long accepted requests get to finish after a signal, unless the service says otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(20);
@@ -170,7 +170,12 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
     }
-    let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
+    let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
+    let service = TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        peer.map(|peer| request.extensions_mut().insert(peer));
+        request
+    }));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

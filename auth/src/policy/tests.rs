@@ -7,7 +7,7 @@ use crate::caller::{Caller, Identity, Role};
 
 /// `+` always, `o` on one's own record only, `.` never. The columns stand in the order of `Role::ALL`:
 /// registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator, service.
-const TABLE: [(Action, &str); 25] = [
+const TABLE: [(Action, &str); 27] = [
     (Action::RegisterPatient, "+.......+"),
     (Action::UpdatePatient, "+.......+"),
     (Action::RecordDeath, "..+......"),
@@ -33,6 +33,8 @@ const TABLE: [(Action, &str); 25] = [
     (Action::ReadFhir, ".++.o...+"),
     (Action::ReadDirectory, "++++++..+"),
     (Action::ReadOperations, ".....+.+."),
+    (Action::ReadAccessLog, ".....+..."),
+    (Action::ReadPatientAccesses, "....o+..."),
 ];
 
 const OWN: Uuid = Uuid::from_u128(1);

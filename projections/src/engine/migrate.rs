@@ -66,11 +66,14 @@ async fn migrate_one(connection: &mut PgConnection, model: &dyn ReadModel) -> Re
         .execute(&mut *tx)
         .await?;
     // The first version of a read model is served at once; later ones when they are switched to.
-    sqlx::query("insert into projection.versions (read_model, active_version) values ($1, $2) on conflict do nothing")
-        .bind(model.name())
-        .bind(model.version())
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "insert into projection.versions (read_model, active_version, log) values ($1, $2, $3) on conflict do nothing",
+    )
+    .bind(model.name())
+    .bind(model.version())
+    .bind(model.log().as_str())
+    .execute(&mut *tx)
+    .await?;
     sqlx::raw_sql(&grants_of(&schema)).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())

@@ -1,10 +1,12 @@
 //! The process behind the read door: pools, keyring, watcher, routes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use nexus_access_log::Recorder;
 use nexus_auth::{Verifier, VerifierConfig};
 use nexus_event_store::{Keyring, MasterKey};
 use nexus_web::pipeline::Pipeline;
@@ -29,11 +31,16 @@ const KEYS_CONNECTIONS: u32 = 4;
 /// One to read checkpoints, one to listen, one for lag.
 const WATCH_CONNECTIONS: u32 = 3;
 
+/// Routes that know no patient, and are asked all the time by whoever watches the platform.
+const UNRECORDED: &[&str] = &["/v1/read-models"];
+
 /// The read door, connected and not yet listening.
 pub struct QueryService {
     api: QueryApi,
     verifier: Verifier,
     watch: PgPool,
+    /// Without one only in tests of other things.
+    recorder: Option<Recorder>,
 }
 
 impl QueryService {
@@ -46,7 +53,15 @@ impl QueryService {
         let verifier = VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() };
         let verifier = Verifier::connect(verifier).await?;
         let read: PgConnectOptions = config.read_url.parse().context("the read database's URL")?;
-        Ok(Self::new(&read, config, keyring, verifier))
+        let log: PgConnectOptions = config.log_url.parse().context("the log database's URL")?;
+        let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());
+        let recorder = Recorder::connect(log, kafka, topic, keyring.clone()).await.context("the access log")?;
+        Ok(Self::new(&read, config, keyring, verifier).recording(recorder))
+    }
+
+    /// Records every access. A service that was connected does.
+    pub fn recording(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
     }
 
     /// The same with a keyring and a verifier that exist already.
@@ -59,26 +74,42 @@ impl QueryService {
         });
         let watcher = Watcher::start(watch.clone());
         let api = QueryApi::new(HashMap::from_iter(served), watch.clone(), keyring, watcher, settings);
-        Self { api, verifier, watch }
+        Self { api, verifier, watch, recorder: None }
     }
 
     /// Everything that this door answers.
     pub fn router(&self, shutdown: &CancellationToken) -> Router {
         let (protected, open) = router(self.api.clone());
         let operational = server::operational_routes(self.readiness(shutdown));
-        Pipeline::new(self.verifier.clone()).wrap(protected, open).merge(operational)
+        let mut pipeline = Pipeline::new(self.verifier.clone());
+        if let Some(recorder) = &self.recorder {
+            pipeline = pipeline.recording_accesses(Arc::new(recorder.clone()), UNRECORDED);
+        }
+        pipeline.wrap(protected, open).merge(operational)
     }
 
     /// Serves until told to stop.
     pub async fn run_until_stopped(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
         let router = self.router(&shutdown);
-        server::serve(listener, router, shutdown, server::GRACE_DEFAULT).await
+        let served = server::serve(listener, router, shutdown, server::GRACE_DEFAULT).await;
+        if let Some(recorder) = &self.recorder {
+            recorder.flush().await;
+        }
+        served
     }
 
     fn readiness(&self, shutdown: &CancellationToken) -> Readiness {
         let (watch, active) = (self.watch.clone(), self.watch.clone());
         let verifier = self.verifier.clone();
-        Readiness::new()
+        let access_log = self.recorder.clone();
+        let readiness = match access_log {
+            Some(recorder) => Readiness::new().check("access_log", move || {
+                let recorder = recorder.clone();
+                async move { recorder.ready().await }
+            }),
+            None => Readiness::new(),
+        };
+        readiness
             .check("read_database", move || {
                 let watch = watch.clone();
                 async move { sqlx::query("select 1").execute(&watch).await.is_ok() }
