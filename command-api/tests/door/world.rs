@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
+use nexus_access_log::Batch;
 use nexus_command_api::Service;
 use nexus_command_api::config::Config;
-use nexus_event_store::MasterKey;
 use nexus_event_store::relay::{Relay, RelayConfig};
+use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, MasterKey, PARTITIONS_DEFAULT, envelope, in_schema};
 use nexus_testkit::{Answer, Caller, Role, TestDatabase, TestIssuer, TestTopic, kafka_address};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
