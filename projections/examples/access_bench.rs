@@ -37,8 +37,8 @@ const VIEWS: [&str; 3] = ["chart", "vital-signs", "timeline"];
 
 #[tokio::main]
 async fn main() {
-    let argument = |at, default| std::env::args().nth(at).map_or(default, |text| text.parse().unwrap());
-    let (rounds, seconds, callers) = (argument(1, 6), argument(2, 5), argument(3, 64));
+    let argument = |at, default: u32| std::env::args().nth(at).map_or(default, |text| text.parse().unwrap());
+    let (rounds, seconds, callers) = (argument(1, 6), argument(2, 5).into(), argument(3, 64) as usize);
     let access = AccessWorld::new().await;
     let patients = Arc::new(seed(&access).await);
     let token = access.world.issuer.token(Role::Physician);

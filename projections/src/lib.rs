@@ -24,4 +24,4 @@ mod people;
 mod rows;
 
 pub use read_model::{ApplyError, Event, Log, ReadModel, schema_of};
-pub use registry::read_models;
+pub use registry::{access_read_models, all_read_models, read_models};

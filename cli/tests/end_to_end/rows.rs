@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nexus_event_store::{Keyring, LogReader, MasterKey};
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Hashes, Limits, migrate, row_hashes_with};
-use nexus_projections::{Log, ReadModel, read_models, schema_of};
+use nexus_projections::{read_models, schema_of};
 use sqlx::PgPool;
 
 use crate::stack::Stack;
@@ -43,15 +43,10 @@ pub async fn are_those_of_an_undisturbed_fold(stack: &Stack) {
     sqlx::query(&format!("create database {AGAIN}")).execute(&stack.database("postgres").await).await.unwrap();
     let again = stack.database(AGAIN).await;
     migrate(&again).await.unwrap();
-    let engine = Engine::start(&config(stack, &again).await, models());
+    let engine = Engine::start(&config(stack, &again).await, read_models());
     stack.wait_until_level(&again).await;
     engine.stop().await;
     assert_same(&hashes(&again, &[]).await, &served);
-}
-
-/// Those of the events. Who looks, and how often, is not the same in two installations.
-fn models() -> Vec<Arc<dyn ReadModel>> {
-    read_models().into_iter().filter(|model| model.log() == Log::Events).collect()
 }
 
 async fn config(stack: &Stack, read: &PgPool) -> EngineConfig {
@@ -72,7 +67,7 @@ async fn config(stack: &Stack, read: &PgPool) -> EngineConfig {
 async fn hashes(read: &PgPool, instead: &[(&str, &str, &'static str)]) -> Hashes {
     let mut all = Hashes::new();
     let mut met = 0;
-    for model in models() {
+    for model in read_models() {
         let schema = schema_of(model.as_ref());
         let place = |table: &str, column: &str| {
             let found = instead.iter().find(|it| (it.0, it.1) == (format!("{schema}.{table}").as_str(), column));

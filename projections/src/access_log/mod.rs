@@ -5,6 +5,7 @@
 
 mod apply;
 mod audit_event;
+mod erasures;
 mod query;
 mod routes;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::read_model::{ApplyError, Event, Log, ReadModel};
 
+pub use erasures::AccessErasures;
 pub use routes::router;
 
 /// The read model's name.

@@ -24,7 +24,7 @@ pub enum MigrateError {
 
 /// The engine's tables and every registered read model's.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
-    migrate_models(pool, &crate::registry::read_models()).await
+    migrate_models(pool, &crate::registry::all_read_models()).await
 }
 
 /// The engine's tables and the given read models'. May be called again, and by several at once.

@@ -80,7 +80,7 @@ pub struct Projector {
 impl Projector {
     /// Checks the settings. Neither databases nor broker need to be there yet.
     pub fn try_new(config: ProjectorConfig) -> anyhow::Result<Self> {
-        let models = chosen(&config.read_models, crate::registry::read_models())?;
+        let models = chosen(&config.read_models, crate::registry::all_read_models())?;
         // Read again when it is used; a file that can't be read should be said at once.
         drop(MasterKey::from_file(&config.master_key_file)?);
         let keys = side_pool(&config.keys_url).context("the URL of the key database")?;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::state::Served;
 use super::{QueryApi, QueryConfig, Settings, router};
 use crate::engine::Watcher;
-use crate::{read_models, schema_of};
+use crate::{all_read_models, schema_of};
 
 /// A request that gets no connection for so long is told that we are overloaded.
 const ACQUIRE_MAX: Duration = Duration::from_secs(3);
@@ -68,7 +68,7 @@ impl QueryService {
     pub fn new(read: &PgConnectOptions, config: &QueryConfig, keyring: Keyring, verifier: Verifier) -> Self {
         let settings = Settings { small_cell: config.small_cell };
         let watch = pool(WATCH_CONNECTIONS).connect_lazy_with(reading(read, "projection"));
-        let served = read_models().into_iter().map(|model| {
+        let served = all_read_models().into_iter().map(|model| {
             let pool = pool(config.connections).connect_lazy_with(reading(read, &schema_of(model.as_ref())));
             (model.name(), Served { version: model.version(), pool })
         });
@@ -130,7 +130,7 @@ async fn serves_what_is_active(read: &PgPool) -> bool {
         sqlx::query_as("select read_model, active_version from projection.versions").fetch_all(read).await;
     active.is_ok_and(|active| {
         let is_active = |name: &str, version| active.iter().any(|it| (it.0.as_str(), it.1) == (name, version));
-        read_models().iter().all(|model| is_active(model.name(), model.version()))
+        all_read_models().iter().all(|model| is_active(model.name(), model.version()))
     })
 }
 
