@@ -39,11 +39,13 @@ pub enum Action {
     ReadFhir,
     ReadDirectory,
     ReadOperations,
+    ReadAccessLog,
+    ReadPatientAccesses,
 }
 
 impl Action {
     /// Every action, in the order of the request path: writing first, then reading.
-    pub const ALL: [Action; 29] = [
+    pub const ALL: [Action; 31] = [
         Action::RegisterPatient,
         Action::UpdatePatient,
         Action::RecordDeath,
@@ -73,6 +75,8 @@ impl Action {
         Action::ReadFhir,
         Action::ReadDirectory,
         Action::ReadOperations,
+        Action::ReadAccessLog,
+        Action::ReadPatientAccesses,
     ];
 }
 
@@ -173,7 +177,17 @@ fn registrar(action: Action) -> bool {
 /// The privacy officer among others: agrees to an erasure that somebody else asks for, and says what has to be kept.
 fn auditor(action: Action) -> bool {
     use Action::*;
-    matches!(action, ReadTimeline | ReadDirectory | ReadOperations | ApproveErasure | ManageLegalHold | ReadErasure)
+    matches!(
+        action,
+        ReadTimeline
+            | ReadDirectory
+            | ReadOperations
+            | ApproveErasure
+            | ManageLegalHold
+            | ReadErasure
+            | ReadAccessLog
+            | ReadPatientAccesses
+    )
 }
 
 fn nurse(action: Action) -> bool {
@@ -198,7 +212,7 @@ fn pharmacist(action: Action) -> bool {
 fn patient(action: Action) -> Grant {
     use Action::*;
     match action {
-        ReadChart | ReadVitalSigns | ReadTimeline | ReadFhir | ManageConsent => Grant::Own,
+        ReadChart | ReadVitalSigns | ReadTimeline | ReadFhir | ManageConsent | ReadPatientAccesses => Grant::Own,
         ReadDirectory => Grant::Always,
         _ => Grant::Never,
     }

@@ -29,6 +29,9 @@ pub struct Config {
     /// The topic of events.
     #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
     pub topic: String,
+    /// The topic of the access log, which takes what this door refuses.
+    #[arg(long, env = "NEXUS_ACCESS_TOPIC", default_value = "nexus.access.v1")]
+    pub access_topic: String,
     /// Who signs tokens (URL).
     #[arg(long, env = "NEXUS_ISSUER")]
     pub issuer: String,

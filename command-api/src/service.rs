@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use nexus_access_log::Recorder;
 use nexus_auth::{Verifier, VerifierConfig};
 use nexus_event_store::{EventLog, Keyring, LogConfig};
 use nexus_web::pipeline::{Limits, Pipeline};
 use nexus_web::server::{GRACE_DEFAULT, Listener, Readiness, listen, serve};
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -36,6 +38,7 @@ pub struct Service {
     forgetting: Forgetting,
     /// Who was known to be erased when the door was built.
     erased: HashSet<Uuid>,
+    recorder: Recorder,
     shutdown: CancellationToken,
 }
 
@@ -46,6 +49,10 @@ impl Service {
     /// If a setting is wrong or something that the door can't start without is away.
     pub async fn start(config: &Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let log = connect_log(config).await?;
+        let accesses: PgConnectOptions = config.log_url.parse().context("the log's URL")?;
+        let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());
+        let recorder =
+            Recorder::connect(accesses, kafka, topic, log.keyring().clone()).await.context("the access log")?;
         let verifier =
             Verifier::connect(VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() })
                 .await?;
@@ -53,13 +60,14 @@ impl Service {
         let verifier = verifier.with_dpop(&config.dpop.config(listener.local_addr()?))?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
-        let pipeline = Pipeline::new(verifier).with_limits(limits);
+        let pipeline = Pipeline::new(verifier).with_limits(limits).recording_exceptions(Arc::new(recorder.clone()));
         let app = App::new(log, REQUEST_TIMEOUT);
         let forgetting = app.forgetting.clone();
         // Before the first request: a store from a backup may hold what was erased since.
         let mut erased = HashSet::new();
         forgetting.look(&mut erased).await.context("erasures could not be looked at")?;
-        Ok(Self { listener, router: router(app, &pipeline, readiness), forgetting, erased, shutdown })
+        let router = router(app, &pipeline, readiness);
+        Ok(Self { listener, router, forgetting, erased, recorder, shutdown })
     }
 
     /// Where it listens.
@@ -71,7 +79,9 @@ impl Service {
     pub async fn run(self) -> anyhow::Result<()> {
         let forgetting = self.forgetting.run(self.erased, self.shutdown.clone());
         let _forgetting = AbortOnDropHandle::new(tokio::spawn(forgetting));
-        Ok(serve(self.listener, self.router, self.shutdown, GRACE_DEFAULT).await?)
+        serve(self.listener, self.router, self.shutdown, GRACE_DEFAULT).await?;
+        self.recorder.flush().await;
+        Ok(())
     }
 }
 

@@ -52,6 +52,8 @@ macro_rules! any_event {
         #[derive(Clone, Debug, PartialEq)]
         pub enum AnyEvent {
             $($aggregate(<$aggregate as cqrs_es::Aggregate>::Event),)*
+            /// An event of another log, which these rules know nothing of: its type, and its payload as it is.
+            Foreign(String, Resource),
         }
 
         impl AnyEvent {
@@ -74,19 +76,38 @@ macro_rules! any_event {
                 Err(ReadError::UnknownAggregate)
             }
 
-            /// The FHIR resource as it stands after this event.
+            /// Takes an event of another log, whose payload is a JSON object, as it is.
+            ///
+            /// # Errors
+            /// If the payload is no object.
+            pub fn foreign(event_type: &str, payload: Value) -> Result<Self, ReadError> {
+                // The error of serde may quote the payload, so it is dropped.
+                let payload = serde_json::from_value(payload).map_err(|_| ReadError::Malformed)?;
+                Ok(Self::Foreign(event_type.to_owned(), payload))
+            }
+
+            /// The FHIR resource as it stands after this event; of a foreign one, its payload.
             pub fn resource(&self) -> &Resource {
-                match self { $(Self::$aggregate(event) => Fact::resource(event),)* }
+                match self {
+                    $(Self::$aggregate(event) => Fact::resource(event),)*
+                    Self::Foreign(_, payload) => payload,
+                }
             }
 
             /// The name of the event, such as `Observation.Recorded`.
             pub fn event_type(&self) -> String {
-                match self { $(Self::$aggregate(event) => cqrs_es::DomainEvent::event_type(event),)* }
+                match self {
+                    $(Self::$aggregate(event) => cqrs_es::DomainEvent::event_type(event),)*
+                    Self::Foreign(event_type, _) => event_type.clone(),
+                }
             }
 
             /// Rules that the recorded history breaks.
             pub fn notes(&self) -> &[Note] {
-                match self { $(Self::$aggregate(event) => Fact::notes(event),)* }
+                match self {
+                    $(Self::$aggregate(event) => Fact::notes(event),)*
+                    Self::Foreign(..) => &[],
+                }
             }
         }
     };

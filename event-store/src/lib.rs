@@ -10,6 +10,7 @@ pub mod keyring;
 pub mod relay;
 
 mod cache;
+mod channel;
 mod cqrs;
 mod erasure;
 mod error;
@@ -33,7 +34,7 @@ pub use event::{ERASED, Header, Metadata, NewEvent, Opened, SealedEvent, StoredE
 pub use keyring::{Erasure, Keyring, MasterKey, MasterKeyArgs, RecordedErasure, SubjectKey};
 pub use load::LogReader;
 pub use log::{EventLog, LogConfig};
-pub use migrate::{migrate_keys, migrate_log};
+pub use migrate::{ACCESS_SCHEMA, in_schema, migrate_access_log, migrate_keys, migrate_log};
 pub use partition::{PARTITIONS_DEFAULT, partition_of};
 pub use position::{InvalidPositionToken, PositionToken, Receipt};
 pub use resume::Resumed;

@@ -19,9 +19,10 @@ use crate::keyring::{Keyring, SubjectKey};
 use crate::partition::partition_of;
 use crate::position::Receipt;
 use crate::published::Published;
-use crate::{load, migrate, snapshot};
+use crate::{channel, load, migrate, snapshot};
 
-/// The relay is told on this channel that there is something to publish.
+/// The relay is told on this channel that there is something to publish. (A log in a schema of its own has channels of
+/// its own: see [`crate::channel`].)
 pub(crate) const APPENDED_CHANNEL: &str = "nexus_appended";
 /// How long [`EventLog::connect`] waits for the writer to know where it stands.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -265,7 +266,7 @@ fn single(options: PgConnectOptions) -> PgPool {
 async fn announce(pool: PgPool, appended: Arc<Notify>) {
     loop {
         appended.notified().await;
-        if let Err(error) = sqlx::query(&format!("notify {APPENDED_CHANNEL}")).execute(&pool).await {
+        if let Err(error) = channel::notify(&pool, APPENDED_CHANNEL).await {
             // The relay polls, too.
             tracing::debug!(error = &error as &dyn std::error::Error, "the relay could not be woken");
             tokio::time::sleep(NOTIFY_RETRY_PAUSE).await;

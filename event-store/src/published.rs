@@ -8,6 +8,8 @@ use sqlx::postgres::PgListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use crate::channel;
+
 /// The relay says on this channel that it has published something.
 pub(crate) const PUBLISHED_CHANNEL: &str = "nexus_published";
 /// How often progress is read while somebody waits, should a notification get lost.
@@ -38,7 +40,7 @@ impl Published {
 
     async fn run(self, pool: PgPool, listening: PgPool) {
         loop {
-            let mut listener = match listen(&listening).await {
+            let mut listener = match listen(&pool, &listening).await {
                 Ok(listener) => Some(listener),
                 Err(error) => {
                     tracing::debug!(
@@ -80,9 +82,9 @@ impl Published {
     }
 }
 
-async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(PUBLISHED_CHANNEL).await?;
+async fn listen(pool: &PgPool, listening: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect_with(listening).await?;
+    channel::listen(&mut listener, pool, &[PUBLISHED_CHANNEL]).await?;
     Ok(listener)
 }
 

@@ -372,7 +372,8 @@ impl Relay {
                 // Another relay's, or not known yet.
                 _ => 0,
             };
-            metrics::gauge!("relay_lag_events", "partition" => partition.to_string()).set(lag as f64);
+            let topic = self.config.topic.clone();
+            metrics::gauge!("relay_lag_events", "topic" => topic, "partition" => partition.to_string()).set(lag as f64);
         }
     }
 

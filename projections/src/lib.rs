@@ -8,6 +8,7 @@ pub mod engine;
 pub mod read_model;
 pub mod registry;
 
+pub mod access_log;
 pub mod appointments;
 pub mod fhir_resources;
 pub mod patient_chart;
@@ -22,5 +23,5 @@ pub mod query_api;
 mod people;
 mod rows;
 
-pub use read_model::{ApplyError, Event, ReadModel, schema_of};
-pub use registry::read_models;
+pub use read_model::{ApplyError, Event, Log, ReadModel, schema_of};
+pub use registry::{access_read_models, all_read_models, read_models};

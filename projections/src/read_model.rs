@@ -7,6 +7,26 @@ use nexus_event_store::{Keyring, SubjectKey};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+/// A log that read models are made from. Each has a topic, positions and heads of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Log {
+    /// What has happened to patients: `nexus.events.v1`.
+    #[default]
+    Events,
+    /// Who looked at it: `nexus.access.v1`. Its events are foreign to the domain.
+    Access,
+}
+
+impl Log {
+    /// Its name in the engine's tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Access => "access",
+        }
+    }
+}
+
 /// One event, opened and typed, as read models get it.
 #[derive(Clone)]
 pub struct Event {
@@ -43,6 +63,11 @@ pub enum ApplyError {
 pub trait ReadModel: Send + Sync + 'static {
     /// The name in `snake_case`; part of the consumer group's and the schema's name.
     fn name(&self) -> &'static str;
+
+    /// The log that it is made from.
+    fn log(&self) -> Log {
+        Log::Events
+    }
 
     /// Rises whenever the rows would come out differently; a new version is built beside the old one.
     fn version(&self) -> i32;

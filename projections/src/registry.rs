@@ -1,7 +1,8 @@
-//! The one list of read models.
+//! The one list of read models for each log.
 
 use std::sync::Arc;
 
+use crate::access_log::{AccessErasures, AccessLog};
 use crate::appointments::Appointments;
 use crate::fhir_resources::FhirResources;
 use crate::patient_chart::PatientChart;
@@ -12,7 +13,7 @@ use crate::timeline::Timeline;
 use crate::vital_signs::VitalSigns;
 use crate::ward_census::WardCensus;
 
-/// Every read model that the platform serves, in the order in which they are described in the architecture.
+/// Every read model of the log of events, in the order in which they are described in the architecture.
 pub fn read_models() -> Vec<Arc<dyn ReadModel>> {
     vec![
         Arc::new(PatientDirectory),
@@ -23,5 +24,16 @@ pub fn read_models() -> Vec<Arc<dyn ReadModel>> {
         Arc::new(Appointments),
         Arc::new(Population),
         Arc::new(FhirResources),
+        Arc::new(AccessErasures),
     ]
+}
+
+/// Every read model of the access log.
+pub fn access_read_models() -> Vec<Arc<dyn ReadModel>> {
+    vec![Arc::new(AccessLog)]
+}
+
+/// Every read model of either log.
+pub fn all_read_models() -> Vec<Arc<dyn ReadModel>> {
+    read_models().into_iter().chain(access_read_models()).collect()
 }

@@ -39,7 +39,10 @@ async fn make(server: &mut PgConnection, kind: Kind, name: &str) {
     execute(server, format!("create database {draft}")).await;
     let pool = PgPool::connect(&url_of("postgres", &draft)).await.expect("the new database answers");
     match kind {
-        Kind::Log => nexus_event_store::migrate_log(&pool, PARTITIONS_DEFAULT).await.expect("the log's schema"),
+        Kind::Log => {
+            nexus_event_store::migrate_log(&pool, PARTITIONS_DEFAULT).await.expect("the log's schema");
+            nexus_event_store::migrate_access_log(&pool, PARTITIONS_DEFAULT).await.expect("the access log's schema");
+        }
         Kind::Keys => nexus_event_store::migrate_keys(&pool).await.expect("the keys' schema"),
         Kind::Read => nexus_projections::engine::migrate(&pool).await.expect("the read models' schemas"),
     }

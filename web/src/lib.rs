@@ -1,13 +1,14 @@
 //! What both HTTP doors share, and nothing else.
 //!
 //! In the order of a request: [`server`] accepts it ([`tls`]), [`pipeline`] names, bounds and counts it,
-//! [`authenticate`] finds out who sent it, [`json`] and
+//! [`authenticate`] finds out who sent it, [`access`] records it, [`json`] and
 //! [`extract`] read it, and [`problem`] refuses it. [`telemetry`] and [`shutdown`] serve every process, those without a
 //! door included. Nothing here knows a patient, an event or a table.
 
 pub mod server;
 pub mod tls;
 
+pub mod access;
 pub mod authenticate;
 pub mod pipeline;
 

@@ -31,6 +31,7 @@ use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use crate::{
+    access::{self, AccessRecorder, Recording},
     authenticate::authenticate,
     json::JsonLimits,
     problem::{self, CURRENT_REQUEST, Problem},
@@ -81,15 +82,28 @@ pub struct Authenticated(pub Caller);
 pub struct Pipeline {
     verifier: Verifier,
     limits: Limits,
+    recording: Option<Recording>,
 }
 
 impl Pipeline {
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, limits: Limits::default() }
+        Self { verifier, limits: Limits::default(), recording: None }
     }
 
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Records every request to a protected route, before it is worked on, but for these routes: they know no patient.
+    pub fn recording_accesses(mut self, recorder: Arc<dyn AccessRecorder>, except: &'static [&'static str]) -> Self {
+        self.recording = Some(Recording::Every(recorder, except));
+        self
+    }
+
+    /// Records the requests to protected routes that are refused by the policy or allowed by broken glass only.
+    pub fn recording_exceptions(mut self, recorder: Arc<dyn AccessRecorder>) -> Self {
+        self.recording = Some(Recording::Exceptional(recorder));
         self
     }
 
@@ -99,6 +113,10 @@ impl Pipeline {
         let places = Arc::new(Semaphore::new(self.limits.in_flight_max));
         // Outside of the places: a token that has to wait for the issuer's keys must not keep anybody out.
         let authenticated = from_fn_with_state(self.verifier.clone(), authenticate);
+        let protected = match &self.recording {
+            Some(recording) => protected.route_layer(from_fn_with_state(recording.clone(), access::record)),
+            None => protected,
+        };
         let protected = protected.layer(from_fn_with_state(places.clone(), admit)).route_layer(authenticated);
         let open = open.layer(from_fn_with_state(places, admit));
         surround(protected.merge(open), self.limits)
@@ -132,6 +150,7 @@ pub fn docs_page(router: Router) -> Router {
 /// The policy's answer as a problem: 403 where the caller may know, 404 where not.
 pub fn authorize(caller: &Caller, action: Action, resource: &ResourceContext) -> Result<(), Problem> {
     let decision = decide(caller, action, resource);
+    access::note_decision(action, resource.subject, decision);
     let (label, outcome) = match decision {
         Decision::Allow => ("allow", Ok(())),
         Decision::Deny => ("deny", Err(Problem::forbidden())),
@@ -298,7 +317,7 @@ fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
 }
 
 /// Methods are the caller's text too: only the usual ones become labels.
-fn method_name(method: &Method) -> &'static str {
+pub(crate) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

@@ -67,6 +67,7 @@ problem_types! {
     STORE_UNAVAILABLE = "store-unavailable", SERVICE_UNAVAILABLE, "The store is not available";
     ISSUER_UNAVAILABLE = "issuer-unavailable", SERVICE_UNAVAILABLE, "Tokens cannot be checked yet";
     RECOVERING = "recovering", SERVICE_UNAVAILABLE, "The store is being recovered";
+    ACCESS_NOT_RECORDED = "access-not-recorded", SERVICE_UNAVAILABLE, "The access cannot be recorded";
     OUTCOME_UNKNOWN = "outcome-unknown", GATEWAY_TIMEOUT, "Whether the request took effect is unknown";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something went wrong on our side";
 }
@@ -322,6 +323,11 @@ impl Problem {
 
     pub fn recovering() -> Self {
         Self::of(&RECOVERING).with_retry_after(5)
+    }
+
+    /// The access log takes no record now, so there is no access.
+    pub fn access_not_recorded() -> Self {
+        Self::of(&ACCESS_NOT_RECORDED).with_retry_after(2)
     }
 
     /// The request may or may not have taken effect. The same `Idempotency-Key` finds out.

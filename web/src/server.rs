@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    access::PeerAddress,
     telemetry,
     tls::{Tls, TlsArgs, TlsError},
 };
@@ -218,22 +219,28 @@ async fn serve_stream(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
     }
-    let Some(acceptor) = acceptor else { return serve_connection(stream, router, shutdown, limits).await };
+    let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
+    let Some(acceptor) = acceptor else { return serve_requests(stream, router, peer, shutdown, limits).await };
     match timeout(limits.header_timeout, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => serve_connection(stream, router, shutdown, limits).await,
+        Ok(Ok(stream)) => serve_requests(stream, router, peer, shutdown, limits).await,
         Ok(Err(error)) => tracing::debug!(error = %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
 /// Serves requests to the end of the connection; when the process is to stop, to the end of the request that it is at.
-async fn serve_connection(
+async fn serve_requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
+    peer: Option<PeerAddress>,
     shutdown: CancellationToken,
     limits: ConnectionLimits,
 ) {
-    let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
+    let service = TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        peer.map(|peer| request.extensions_mut().insert(peer));
+        request
+    }));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

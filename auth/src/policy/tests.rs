@@ -7,7 +7,7 @@ use crate::caller::{Caller, Identity, Role};
 
 /// `+` always, `o` on one's own record only, `.` never. The columns stand in the order of `Role::ALL`:
 /// registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator, service.
-const TABLE: [(Action, &str); 29] = [
+const TABLE: [(Action, &str); 31] = [
     (Action::RegisterPatient, "+.......+"),
     (Action::UpdatePatient, "+.......+"),
     (Action::RecordDeath, "..+......"),
@@ -37,6 +37,8 @@ const TABLE: [(Action, &str); 29] = [
     (Action::ReadFhir, ".++.o...+"),
     (Action::ReadDirectory, "++++++..+"),
     (Action::ReadOperations, ".....+.+."),
+    (Action::ReadAccessLog, ".....+..."),
+    (Action::ReadPatientAccesses, "....o+..."),
 ];
 
 const OWN: Uuid = Uuid::from_u128(1);

@@ -7,13 +7,13 @@ use sqlx::postgres::PgPoolOptions;
 
 use super::identity::{KEYCLOAK_DATABASE, KeycloakSecrets};
 use super::secrets::DATABASE_ROLES;
-use super::{IdentityProvider, Secrets, Stack, TOPIC};
+use super::{ACCESS_TOPIC, IdentityProvider, Secrets, Stack, TOPIC};
 
 const OWNER: &str = "nexus_migrator";
 
 /// Each database and the roles that may enter it.
 const DATABASES: [(&str, &[&str]); 3] = [
-    ("nexus_log", &["nexus_command", "nexus_relay", "nexus_projector"]),
+    ("nexus_log", &["nexus_command", "nexus_relay", "nexus_projector", "nexus_query"]),
     ("nexus_keys", &["nexus_command", "nexus_projector", "nexus_query"]),
     ("nexus_read", &["nexus_projector", "nexus_query"]),
 ];
@@ -45,6 +45,7 @@ async fn create_for_keycloak(stack: &Stack, pool: &PgPool) -> Result<()> {
 pub async fn migrate(stack: &Stack, secrets: &Secrets) -> Result<()> {
     let log = connect(stack, secrets, OWNER, "nexus_log").await?;
     nexus_event_store::migrate_log(&log, PARTITIONS_DEFAULT).await.context("nexus_log")?;
+    nexus_event_store::migrate_access_log(&log, PARTITIONS_DEFAULT).await.context("the access log in nexus_log")?;
     let keys = connect(stack, secrets, OWNER, "nexus_keys").await?;
     nexus_event_store::migrate_keys(&keys).await.context("nexus_keys")?;
     let read = connect(stack, secrets, OWNER, "nexus_read").await?;
@@ -55,9 +56,11 @@ pub async fn migrate(stack: &Stack, secrets: &Secrets) -> Result<()> {
     Ok(())
 }
 
-pub async fn create_topic(stack: &Stack) -> Result<()> {
+pub async fn create_topics(stack: &Stack) -> Result<()> {
     let bootstrap = format!("127.0.0.1:{}", stack.ports.kafka());
-    nexus_event_store::kafka::create_topic(&bootstrap, TOPIC, PARTITIONS_DEFAULT).await?;
+    for topic in [TOPIC, ACCESS_TOPIC] {
+        nexus_event_store::kafka::create_topic(&bootstrap, topic, PARTITIONS_DEFAULT).await?;
+    }
     Ok(())
 }
 

@@ -30,6 +30,7 @@ pub use supervisor::supervise;
 pub use up::up;
 
 pub const TOPIC: &str = "nexus.events.v1";
+pub const ACCESS_TOPIC: &str = "nexus.access.v1";
 pub const AUDIENCE: &str = "nexushealth";
 
 /// Where a stack lives; nothing of it need run.

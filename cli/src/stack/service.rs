@@ -3,7 +3,7 @@
 use anyhow::Result;
 use nexus_local::{Launch, Ports};
 
-use super::{AUDIENCE, IdentityProvider, Secrets, Stack, TOPIC};
+use super::{ACCESS_TOPIC, AUDIENCE, IdentityProvider, Secrets, Stack, TOPIC};
 
 /// One of the processes that the supervisor keeps running, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +117,11 @@ impl Service {
         let read = |role| ("NEXUS_READ_URL", database(role, "nexus_read"));
         let file = |variable, name| (variable, stack.secret_file(name).display().to_string());
         let master_key = file("NEXUS_MASTER_KEY_FILE", "master.key");
-        let kafka = [("NEXUS_KAFKA", format!("127.0.0.1:{}", stack.ports.kafka())), ("NEXUS_TOPIC", TOPIC.to_owned())];
+        let kafka = [
+            ("NEXUS_KAFKA", format!("127.0.0.1:{}", stack.ports.kafka())),
+            ("NEXUS_TOPIC", TOPIC.to_owned()),
+            ("NEXUS_ACCESS_TOPIC", ACCESS_TOPIC.to_owned()),
+        ];
         let issuer = [("NEXUS_ISSUER", stack.issuer()), ("NEXUS_AUDIENCE", AUDIENCE.to_owned())];
 
         let mut settings = match self {
@@ -130,9 +134,9 @@ impl Service {
             Self::Projector => {
                 vec![read("nexus_projector"), log("nexus_projector"), keys("nexus_projector"), master_key]
             }
-            Self::QueryApi => vec![read("nexus_query"), keys("nexus_query"), master_key],
+            Self::QueryApi => vec![read("nexus_query"), log("nexus_query"), keys("nexus_query"), master_key],
         };
-        if matches!(self, Self::CommandApi | Self::Relay | Self::Projector) {
+        if matches!(self, Self::CommandApi | Self::Relay | Self::Projector | Self::QueryApi) {
             settings.extend(kafka);
         }
         if matches!(self, Self::Auth | Self::CommandApi | Self::QueryApi) {

@@ -39,7 +39,7 @@ pub async fn up(stack: &Stack, options: &args::Up) -> Result<ExitCode> {
     start_supervisor(stack)?;
     let foundations = [Service::Postgres, Service::Kafka];
     output::step("PostgreSQL and Kafka ready", wait_ready(stack, &foundations, FOUNDATION_DEADLINE)).await?;
-    output::step("databases, roles, schemas, topic", prepare(stack, &secrets)).await?;
+    output::step("databases, roles, schemas, topics", prepare(stack, &secrets)).await?;
     restart_outdated(stack).await?;
     output::step("services ready", wait_ready(stack, &Service::of(stack), services_deadline(stack))).await?;
     if !options.no_sample && !stack.sample_marker().exists() {
@@ -148,7 +148,7 @@ fn check_progress(stack: &Stack, service: Service, before: &State, waited: Durat
 async fn prepare(stack: &Stack, secrets: &Secrets) -> Result<()> {
     database::create(stack, secrets).await?;
     database::migrate(stack, secrets).await?;
-    database::create_topic(stack).await?;
+    database::create_topics(stack).await?;
     std::fs::write(stack.prepared_marker(), "")?;
     Ok(())
 }

@@ -157,7 +157,7 @@ impl Stack {
         sqlx::query_as("select partition, position from heads order by partition").fetch_all(&log).await.unwrap()
     }
 
-    /// Waits until every checkpoint stands at its head.
+    /// Waits until every checkpoint of the log of events stands at its head.
     pub async fn wait_until_read_models_are_level(&self) {
         self.wait_until_level(&self.database("nexus_read").await).await;
     }
@@ -169,7 +169,9 @@ impl Stack {
         let started = Instant::now();
         loop {
             let rows: Vec<(i32, i64, i64)> = sqlx::query_as(
-                "select partition, min(position), count(*) from projection.checkpoints group by partition order by partition",
+                "select partition, min(position), count(*)
+                 from projection.checkpoints join projection.versions using (read_model)
+                 where log = 'events' group by partition order by partition",
             )
             .fetch_all(read)
             .await

@@ -8,6 +8,7 @@ use nexus_domain::PatientFacts;
 use nexus_domain::allergy::{ActiveAllergy, Allergy};
 use nexus_domain::patient::Patient;
 use nexus_event_store::{EventLog, Expectation, StoredEvent};
+use nexus_web::access;
 use uuid::Uuid;
 
 use super::{Answer, Executor, Freshness, Lean, Standing, Task, Told, load, stream_at};
@@ -81,7 +82,9 @@ impl<A: Lean> View<A> {
     pub fn authorise(&self, call: &Call, task: &Task<A>) -> Result<(), Refusal> {
         // The path may name one patient and the stream belong to another: the stream counts.
         let context = self.subject.map_or_else(ResourceContext::none, ResourceContext::of_subject);
-        match policy::decide(&call.caller, task.permission, &context) {
+        let decision = policy::decide(&call.caller, task.permission, &context);
+        access::note_decision(task.permission, context.subject, decision);
+        match decision {
             Decision::Allow => Ok(()),
             Decision::Deny => Err(Refusal::Forbidden),
             Decision::Hide => Err(Refusal::NotFound),

@@ -1,5 +1,6 @@
 //! The write door as its callers see it, on a real Postgres and a real Kafka.
 
+mod accesses;
 mod world;
 
 mod commands;

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
+use nexus_access_log::Batch;
 use nexus_command_api::Service;
 use nexus_command_api::config::Config;
-use nexus_event_store::MasterKey;
 use nexus_event_store::relay::{Relay, RelayConfig};
+use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, MasterKey, PARTITIONS_DEFAULT, envelope, in_schema};
 use nexus_testkit::{Answer, Caller, Role, TestDatabase, TestIssuer, TestTopic, kafka_address};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,6 +27,7 @@ pub struct World {
     log: TestDatabase,
     pub keys: TestDatabase,
     topic: TestTopic,
+    access_topic: TestTopic,
     master_key: tempfile::TempDir,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -40,6 +43,7 @@ impl World {
             log: TestDatabase::log().await,
             keys: TestDatabase::keys().await,
             topic: TestTopic::create().await,
+            access_topic: TestTopic::create().await,
             master_key,
             stop: CancellationToken::new(),
             tasks: Vec::new(),
@@ -59,6 +63,7 @@ impl World {
             &format!("--keys-url={keys}"),
             &format!("--kafka={}", kafka_address()),
             &format!("--topic={}", self.topic.name()),
+            &format!("--access-topic={}", self.access_topic.name()),
             &format!("--issuer={}", self.issuer.url()),
             &format!("--master-key-file={file}"),
         ]);
@@ -87,6 +92,23 @@ impl World {
     /// How many events the log holds.
     pub async fn events(&self) -> i64 {
         self.ask_log("select count(*) from events").await
+    }
+
+    /// Everything that the access log holds, opened.
+    pub async fn access_batches(&self) -> Vec<Batch> {
+        let options = in_schema(self.log.url("nexus_projector").parse().expect("a URL"), ACCESS_SCHEMA);
+        let reader = LogReader::new(PgPoolOptions::new().connect_lazy_with(options));
+        let master = MasterKey::from_file(self.master_key.path().join("master.key")).expect("the master key");
+        let keyring = Keyring::connect(self.keys.pool().await, master).await.expect("the key store");
+        let mut batches = Vec::new();
+        for partition in 0..PARTITIONS_DEFAULT {
+            for event in reader.range(partition, 0, 1_000).await.expect("the log answers") {
+                let key = keyring.key_of(&event.header).await.expect("the lane's key");
+                let payload = envelope::open_event(&key, &event).expect("it opens").payload;
+                batches.push(serde_json::from_value(payload).expect("a batch"));
+            }
+        }
+        batches
     }
 
     /// What the log's database answers.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use nexus_event_store::relay::{Relay, RelayConfig};
+use nexus_event_store::{ACCESS_SCHEMA, Error, in_schema};
 use nexus_web::server::{self, GRACE_DEFAULT, Readiness};
 use nexus_web::tls::TlsArgs;
 use nexus_web::{shutdown, telemetry};
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::task::JoinSet;
 
 /// What waits for Postgres longer than this is tried again, so that a signal is heard in between.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,6 +34,9 @@ struct Config {
     /// The topic that events are published to.
     #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
     topic: String,
+    /// The topic that the access log is published to; without one, it is left to another relay.
+    #[arg(long, env = "NEXUS_ACCESS_TOPIC")]
+    access_topic: Option<String>,
     #[command(flatten)]
     telemetry: telemetry::TelemetryArgs,
 }
@@ -42,17 +47,28 @@ async fn main() -> anyhow::Result<()> {
     let _telemetry = telemetry::init("relay", &config.telemetry)?;
     let stop = shutdown::on_signal();
     // Progress is a hint, and Kafka's tail is the truth: its commits need not wait for the disk.
-    let options = config.log_url.parse::<sqlx::postgres::PgConnectOptions>()?;
+    let options = config.log_url.parse::<PgConnectOptions>()?;
     let options = options.application_name("nexus-relay").options([("synchronous_commit", "off")]);
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
-    let relay = Relay::try_new(RelayConfig::new(pool.connect_lazy_with(options), config.kafka, config.topic))?;
-    let in_touch = relay.ready();
-    let readiness =
-        Readiness::new().check("leases", move || std::future::ready(*in_touch.borrow())).until(stop.clone());
+    let events = relay(options.clone(), &config.kafka, &config.topic)?;
+    let access = config.access_topic.as_deref();
+    let access = access.map(|topic| relay(in_schema(options, ACCESS_SCHEMA), &config.kafka, topic)).transpose()?;
+    let mut readiness = Readiness::new().until(stop.clone());
+    let mut relaying = JoinSet::new();
+    for (name, relay) in [("leases", Some(events)), ("access_leases", access)] {
+        let Some(relay) = relay else { continue };
+        let in_touch = relay.ready();
+        readiness = readiness.check(name, move || std::future::ready(*in_touch.borrow()));
+        relaying.spawn(relay.run(stop.clone()));
+    }
     let listener = server::listen(config.listen, &config.tls).await?;
-    let serving = server::serve(listener, server::operational_routes(readiness), stop.clone(), GRACE_DEFAULT);
-    let relaying = tokio::spawn(relay.run(stop));
-    serving.await?;
-    relaying.await?;
+    server::serve(listener, server::operational_routes(readiness), stop, GRACE_DEFAULT).await?;
+    while let Some(ended) = relaying.join_next().await {
+        ended?;
+    }
     Ok(())
+}
+
+fn relay(log: PgConnectOptions, kafka: &str, topic: &str) -> Result<Relay, Error> {
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
+    Relay::try_new(RelayConfig::new(pool.connect_lazy_with(log), kafka, topic))
 }

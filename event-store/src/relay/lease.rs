@@ -114,6 +114,6 @@ impl Leases {
     }
 
     async fn tell(&self) -> Result<(), sqlx::Error> {
-        sqlx::query(&format!("notify {RELAYS_CHANNEL}")).execute(&self.pool).await.map(drop)
+        crate::channel::notify(&self.pool, RELAYS_CHANNEL).await
     }
 }

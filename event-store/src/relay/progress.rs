@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX};
+use crate::channel::SUFFIX;
 use crate::error::Error;
 use crate::event::SealedEvent;
 use crate::load::{COLUMNS, read_event};
@@ -50,15 +51,15 @@ pub(super) async fn advance(pool: &PgPool, owner: Uuid, advanced: &[(i32, i64, i
     let partitions: Vec<_> = advanced.iter().map(|(partition, _, _)| *partition).collect();
     let epochs: Vec<_> = advanced.iter().map(|(_, epoch, _)| *epoch).collect();
     let positions: Vec<_> = advanced.iter().map(|(_, _, position)| *position).collect();
-    let rows: Vec<(i32, String)> = sqlx::query_as(
+    let rows: Vec<(i32, String)> = sqlx::query_as(&format!(
         "with stored as (
              update relay_progress p set position = done.position
              from unnest($2::int[], $3::bigint[], $4::bigint[]) as done (partition, epoch, position)
              join relay_leases l on l.partition = done.partition and l.owner = $1 and l.epoch = done.epoch
              where p.partition = done.partition
              returning p.partition)
-         select partition, pg_notify($5, '')::text from stored",
-    )
+         select partition, pg_notify($5 || {SUFFIX}, '')::text from stored",
+    ))
     .bind(owner)
     .bind(partitions)
     .bind(epochs)

@@ -24,7 +24,7 @@ pub enum MigrateError {
 
 /// The engine's tables and every registered read model's.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
-    migrate_models(pool, &crate::registry::read_models()).await
+    migrate_models(pool, &crate::registry::all_read_models()).await
 }
 
 /// The engine's tables and the given read models'. May be called again, and by several at once.
@@ -66,11 +66,14 @@ async fn migrate_one(connection: &mut PgConnection, model: &dyn ReadModel) -> Re
         .execute(&mut *tx)
         .await?;
     // The first version of a read model is served at once; later ones when they are switched to.
-    sqlx::query("insert into projection.versions (read_model, active_version) values ($1, $2) on conflict do nothing")
-        .bind(model.name())
-        .bind(model.version())
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "insert into projection.versions (read_model, active_version, log) values ($1, $2, $3) on conflict do nothing",
+    )
+    .bind(model.name())
+    .bind(model.version())
+    .bind(model.log().as_str())
+    .execute(&mut *tx)
+    .await?;
     sqlx::raw_sql(&grants_of(&schema)).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 use super::host::Fold;
-use crate::read_model::Event;
+use crate::read_model::{Event, Log};
 
 /// Batches up to this size are opened where they are; moving them to another thread costs more.
 const OPEN_INLINE_MAX: usize = 8;
@@ -68,21 +68,21 @@ async fn open_wanted(
         return Err(Fault::Passing("key store".to_owned()));
     }
     if wanted.len() <= OPEN_INLINE_MAX {
-        return Ok(open_all(sealed, &wanted, &keys));
+        return Ok(open_all(fold.model.log(), sealed, &wanted, &keys));
     }
-    let sealed = sealed.clone();
-    tokio::task::spawn_blocking(move || open_all(&sealed, &wanted, &keys))
+    let (log, sealed) = (fold.model.log(), sealed.clone());
+    tokio::task::spawn_blocking(move || open_all(log, &sealed, &wanted, &keys))
         .await
         .map_err(|_| Fault::Passing("opening was interrupted".to_owned()))
 }
 
-fn open_all(sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> Opened {
+fn open_all(log: Log, sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> Opened {
     let mut opened = Opened::default();
     for index in wanted {
         let sealed = &sealed[*index];
         let subject = sealed.header.subject;
         // An upcaster that panics is a fault of its event, not of the partition.
-        let outcome = catch_unwind(AssertUnwindSafe(|| open_one(sealed, keys.get(&subject))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| open_one(log, sealed, keys.get(&subject))));
         match outcome.unwrap_or(Err(Some("event.panicked"))) {
             Ok(event) => opened.events.push(event),
             Err(None) => drop(opened.erased.insert(subject, None)),
@@ -95,7 +95,11 @@ fn open_all(sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> Opened {
 }
 
 /// One event, or the reason why it can't be read; no reason if it was erased.
-fn open_one(sealed: &SealedEvent, key: Option<&Result<SubjectKey, KeyError>>) -> Result<Event, Option<&'static str>> {
+fn open_one(
+    log: Log,
+    sealed: &SealedEvent,
+    key: Option<&Result<SubjectKey, KeyError>>,
+) -> Result<Event, Option<&'static str>> {
     let key = match key {
         Some(Ok(key)) => key,
         Some(Err(KeyError::Erased)) => return Err(None),
@@ -106,11 +110,16 @@ fn open_one(sealed: &SealedEvent, key: Option<&Result<SubjectKey, KeyError>>) ->
     };
     let opened = envelope::open_event(key, sealed).map_err(|error| Some(reason_of(error)))?;
     let header = &sealed.header;
-    let fact = AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, opened.payload)
-        .map_err(|error| match error {
-            ReadError::UnknownAggregate => Some("event.unknown-aggregate"),
-            ReadError::Malformed => Some("event.malformed"),
-        })?;
+    let fact = match log {
+        Log::Events => {
+            AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, opened.payload)
+        }
+        Log::Access => AnyEvent::foreign(&header.event_type, opened.payload),
+    };
+    let fact = fact.map_err(|error| match error {
+        ReadError::UnknownAggregate => Some("event.unknown-aggregate"),
+        ReadError::Malformed => Some("event.malformed"),
+    })?;
     Ok(Event {
         partition: sealed.partition,
         position: sealed.position,

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nexus_event_store::{Keyring, LogReader, MasterKeyArgs};
+use futures::future::join_all;
+use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, MasterKeyArgs, in_schema};
 use nexus_web::server::{self, GRACE_DEFAULT, Listener, Readiness};
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::backoff::Backoff;
 use super::config::{EngineConfig, GroupProtocol, Limits};
 use super::supervisor::Engine;
-use crate::read_model::ReadModel;
+use crate::read_model::{Log, ReadModel};
 
 /// Connections to each of the databases that are only read now and then.
 const SIDE_POOL: u32 = 2;
@@ -51,6 +52,9 @@ pub struct ProjectorConfig {
     /// The topic that events are read from.
     #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
     pub topic: String,
+    /// The topic that accesses are read from.
+    #[arg(long, env = "NEXUS_ACCESS_TOPIC", default_value = "nexus.access.v1")]
+    pub access_topic: String,
     /// The read models to keep; all if none is named.
     #[arg(long = "read-model", env = "NEXUS_READ_MODELS", value_delimiter = ',', num_args = 1..)]
     pub read_models: Vec<String>,
@@ -76,7 +80,7 @@ pub struct Projector {
 impl Projector {
     /// Checks the settings. Neither databases nor broker need to be there yet.
     pub fn try_new(config: ProjectorConfig) -> anyhow::Result<Self> {
-        let models = chosen(&config.read_models, crate::registry::read_models())?;
+        let models = chosen(&config.read_models, crate::registry::all_read_models())?;
         // Opened again when it is used; a file that can't be read should be said at once.
         drop(config.master_key.open()?);
         let keys = side_pool(&config.keys_url).context("the URL of the key database")?;
@@ -91,10 +95,13 @@ impl Projector {
         let routes = server::operational_routes(self.readiness(&running, &stop));
         let serving = tokio::spawn(server::serve(listener.into(), routes, stop.clone(), GRACE_DEFAULT));
         if let Some(keyring) = self.keyring(&stop).await {
-            let engine = Engine::start(&self.engine_config(keyring), self.models);
+            let access_config = self.access_config(keyring.clone());
+            let events_config = self.engine_config(keyring);
+            let (events, accesses) = self.models.into_iter().partition(|model| model.log() == Log::Events);
+            let engines = [Engine::start(&events_config, events), Engine::start(&access_config, accesses)];
             running.store(true, Ordering::Relaxed);
             stop.cancelled().await;
-            engine.stop().await;
+            join_all(engines.map(Engine::stop)).await;
         }
         serving.await??;
         Ok(())
@@ -131,6 +138,18 @@ impl Projector {
             keyring,
             owner: Uuid::new_v4().to_string(),
             limits: Limits::default(),
+        }
+    }
+
+    /// The same for the log of accesses.
+    fn access_config(&self, keyring: Keyring) -> EngineConfig {
+        let log = in_schema((*self.log.connect_options()).clone(), ACCESS_SCHEMA);
+        let log =
+            PgPoolOptions::new().max_connections(SIDE_POOL).acquire_timeout(SIDE_ACQUIRE_MAX).connect_lazy_with(log);
+        EngineConfig {
+            topic: self.config.access_topic.clone(),
+            log: LogReader::new(log),
+            ..self.engine_config(keyring)
         }
     }
 

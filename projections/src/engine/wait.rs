@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::checkpoint::Name;
 use super::notify::CHANNEL;
+use crate::read_model::Log;
 
 /// How often the checkpoints are read while somebody waits and no notification comes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -40,12 +41,12 @@ pub struct Lag {
 pub async fn lag(pool: &PgPool) -> Result<Vec<Lag>, sqlx::Error> {
     sqlx::query_as(
         "with known as (
-             select partition, max(position) as head from
-                 (select partition, position from projection.checkpoints
-                  union all select partition, position from projection.heads) as seen
-             group by partition)
+             select log, partition, max(position) as head from
+                 (select log, partition, position from projection.checkpoints join projection.versions using (read_model)
+                  union all select log, partition, position from projection.heads) as seen
+             group by log, partition)
          select read_model, version, partition, position, head, head - position as lag, parked, updated_at
-         from projection.checkpoints join known using (partition) join projection.versions using (read_model)
+         from projection.checkpoints join projection.versions using (read_model) join known using (log, partition)
          where version = active_version order by read_model, partition",
     )
     .fetch_all(pool)
@@ -63,17 +64,18 @@ pub(crate) struct Head {
 
 /// Remembers the newest positions seen in Kafka: who is level knows, the others can only raise what is known. A failure
 /// costs a lag figure and nothing else.
-pub(crate) async fn note_heads(pool: &PgPool, heads: &[Head]) {
+pub(crate) async fn note_heads(pool: &PgPool, log: Log, heads: &[Head]) {
     let noted = sqlx::query(
-        "insert into projection.heads as known (partition, position)
-         select * from unnest($1::integer[], $2::bigint[]) order by 1
-         on conflict (partition) do update set position = excluded.position, seen_at = now()
+        "insert into projection.heads as known (log, partition, position)
+         select $4, * from unnest($1::integer[], $2::bigint[]) order by 2
+         on conflict (log, partition) do update set position = excluded.position, seen_at = now()
          where known.position < excluded.position
              or (known.position > excluded.position and excluded.partition = any($3::integer[]))",
     )
     .bind(heads.iter().map(|head| head.partition).collect::<Vec<_>>())
     .bind(heads.iter().map(|head| head.position).collect::<Vec<_>>())
     .bind(heads.iter().filter(|head| head.level).map(|head| head.partition).collect::<Vec<_>>())
+    .bind(log.as_str())
     .execute(pool)
     .await;
     if noted.is_err() {

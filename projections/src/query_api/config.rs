@@ -22,6 +22,15 @@ pub struct QueryConfig {
     /// The key database.
     #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
     pub keys_url: String,
+    /// The log database, for the access log: every request is recorded before it is answered.
+    #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
+    pub log_url: String,
+    /// Kafka's bootstrap servers, with which the access log is compared.
+    #[arg(long, env = "NEXUS_KAFKA")]
+    pub kafka: String,
+    /// The topic that the access log is published to.
+    #[arg(long, env = "NEXUS_ACCESS_TOPIC", default_value = "nexus.access.v1")]
+    pub access_topic: String,
     #[command(flatten)]
     pub master_key: MasterKeyArgs,
     /// The issuer whose tokens count.

@@ -33,7 +33,9 @@ pub(super) fn frame() -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
             "The read door. Lists answer `{\"items\": […], \"next\": cursor or null}`. A request that shows the \
-             `Nexus-Position` of a write is answered once the read model has seen it.",
+             `Nexus-Position` of a write is answered once the read model has seen it. Every request is recorded in the \
+             access log before it is answered; the header `Nexus-Purpose` says what it is for (TREAT, ETREAT, CAREMGT, \
+             HOPERAT, HPAYMT, HRESCH, PATRQT, PUBHLTH or HCOMPL).",
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .contact(Some(ContactBuilder::new().name(Some("NexusHealth")).build()))

@@ -8,7 +8,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{QueryApi, erasure, health, openapi};
 use crate::{
-    appointments, fhir_resources, patient_chart, patient_directory, population, timeline, vital_signs, ward_census,
+    access_log, appointments, fhir_resources, patient_chart, patient_directory, population, timeline, vital_signs,
+    ward_census,
 };
 
 /// The routes that need a token, and those that do not.
@@ -30,6 +31,7 @@ pub(super) fn documented() -> OpenApiRouter<QueryApi> {
         .merge(population::router())
         .merge(fhir_resources::router())
         .merge(erasure::router())
+        .merge(access_log::router())
         .merge(health::router())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use nexus_event_store::KeyError;
+use nexus_web::access;
 use nexus_web::problem::Problem;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -19,7 +20,18 @@ pub struct Sealed {
 impl QueryApi {
     /// Opens the private parts of a page; keys that are not at hand come in one round trip. Nothing stands where the
     /// subject was erased: for a reader, it was never there.
+    /// The access log learns whose they were.
     pub async fn open<T: DeserializeOwned>(&self, rows: Vec<Sealed>) -> Result<Vec<Option<T>>, Problem> {
+        let subjects: Vec<_> = rows.iter().map(|row| row.subject).collect();
+        let opened = self.open_of_no_patient(rows).await?;
+        access::note_patients(
+            subjects.into_iter().zip(&opened).filter_map(|(subject, it)| it.as_ref().map(|_| subject)),
+        );
+        Ok(opened)
+    }
+
+    /// The same for rows whose subjects are not patients.
+    pub async fn open_of_no_patient<T: DeserializeOwned>(&self, rows: Vec<Sealed>) -> Result<Vec<Option<T>>, Problem> {
         let subjects: Vec<_> = rows.iter().map(|row| row.subject).collect();
         let mut keys = self.keyring().keys(&subjects).await;
         // A row that a projector has just sealed with a new key of its subject: the one at hand is older.
@@ -36,7 +48,7 @@ impl QueryApi {
     /// answers by itself; when the key store is needed and away, nobody can tell, and nothing is served either.
     pub async fn is_erased(&self, subject: Uuid) -> Result<bool, Problem> {
         match self.keyring().key(subject).await {
-            Ok(_) => Ok(false),
+            Ok(_) | Err(KeyError::NeverHadOne) => Ok(false),
             Err(KeyError::Erased) => Ok(true),
             Err(error) => Err(key_problem(error)),
         }

@@ -1,10 +1,12 @@
 //! The process behind the read door: pools, keyring, watcher, routes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use nexus_access_log::Recorder;
 use nexus_auth::{Verifier, VerifierConfig};
 use nexus_event_store::Keyring;
 use nexus_web::pipeline::Pipeline;
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::state::Served;
 use super::{QueryApi, QueryConfig, Settings, router};
 use crate::engine::Watcher;
-use crate::{read_models, schema_of};
+use crate::{all_read_models, schema_of};
 
 /// A request that gets no connection for so long is told that we are overloaded.
 const ACQUIRE_MAX: Duration = Duration::from_secs(3);
@@ -28,11 +30,16 @@ const KEYS_CONNECTIONS: u32 = 4;
 /// One to read checkpoints, one to listen, one for lag.
 const WATCH_CONNECTIONS: u32 = 3;
 
+/// Routes that know no patient, and are asked all the time by whoever watches the platform.
+const UNRECORDED: &[&str] = &["/v1/read-models"];
+
 /// The read door, connected and not yet listening.
 pub struct QueryService {
     api: QueryApi,
     verifier: Verifier,
     watch: PgPool,
+    /// Without one only in tests of other things.
+    recorder: Option<Recorder>,
 }
 
 impl QueryService {
@@ -45,27 +52,39 @@ impl QueryService {
         let verifier = VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() };
         let verifier = Verifier::connect(verifier).await?.with_dpop(&config.dpop.config(config.listen))?;
         let read: PgConnectOptions = config.read_url.parse().context("the read database's URL")?;
-        Ok(Self::new(&read, config, keyring, verifier))
+        let log: PgConnectOptions = config.log_url.parse().context("the log database's URL")?;
+        let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());
+        let recorder = Recorder::connect(log, kafka, topic, keyring.clone()).await.context("the access log")?;
+        Ok(Self::new(&read, config, keyring, verifier).recording(recorder))
+    }
+
+    /// Records every access. A service that was connected does.
+    pub fn recording(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
     }
 
     /// The same with a keyring and a verifier that exist already.
     pub fn new(read: &PgConnectOptions, config: &QueryConfig, keyring: Keyring, verifier: Verifier) -> Self {
         let settings = Settings { small_cell: config.small_cell };
         let watch = pool(WATCH_CONNECTIONS).connect_lazy_with(reading(read, "projection"));
-        let served = read_models().into_iter().map(|model| {
+        let served = all_read_models().into_iter().map(|model| {
             let pool = pool(config.connections).connect_lazy_with(reading(read, &schema_of(model.as_ref())));
             (model.name(), Served { version: model.version(), pool })
         });
         let watcher = Watcher::start(watch.clone());
         let api = QueryApi::new(HashMap::from_iter(served), watch.clone(), keyring, watcher, settings);
-        Self { api, verifier, watch }
+        Self { api, verifier, watch, recorder: None }
     }
 
     /// Everything that this door answers.
     pub fn router(&self, shutdown: &CancellationToken) -> Router {
         let (protected, open) = router(self.api.clone());
         let operational = server::operational_routes(self.readiness(shutdown));
-        Pipeline::new(self.verifier.clone()).wrap(protected, open).merge(operational)
+        let mut pipeline = Pipeline::new(self.verifier.clone());
+        if let Some(recorder) = &self.recorder {
+            pipeline = pipeline.recording_accesses(Arc::new(recorder.clone()), UNRECORDED);
+        }
+        pipeline.wrap(protected, open).merge(operational)
     }
 
     /// Serves until told to stop.
@@ -75,13 +94,25 @@ impl QueryService {
         shutdown: CancellationToken,
     ) -> std::io::Result<()> {
         let router = self.router(&shutdown);
-        server::serve(listener, router, shutdown, server::GRACE_DEFAULT).await
+        let served = server::serve(listener, router, shutdown, server::GRACE_DEFAULT).await;
+        if let Some(recorder) = &self.recorder {
+            recorder.flush().await;
+        }
+        served
     }
 
     fn readiness(&self, shutdown: &CancellationToken) -> Readiness {
         let (watch, active) = (self.watch.clone(), self.watch.clone());
         let verifier = self.verifier.clone();
-        Readiness::new()
+        let access_log = self.recorder.clone();
+        let readiness = match access_log {
+            Some(recorder) => Readiness::new().check("access_log", move || {
+                let recorder = recorder.clone();
+                async move { recorder.ready().await }
+            }),
+            None => Readiness::new(),
+        };
+        readiness
             .check("read_database", move || {
                 let watch = watch.clone();
                 async move { sqlx::query("select 1").execute(&watch).await.is_ok() }
@@ -102,7 +133,7 @@ async fn serves_what_is_active(read: &PgPool) -> bool {
         sqlx::query_as("select read_model, active_version from projection.versions").fetch_all(read).await;
     active.is_ok_and(|active| {
         let is_active = |name: &str, version| active.iter().any(|it| (it.0.as_str(), it.1) == (name, version));
-        read_models().iter().all(|model| is_active(model.name(), model.version()))
+        all_read_models().iter().all(|model| is_active(model.name(), model.version()))
     })
 }
 

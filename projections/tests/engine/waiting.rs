@@ -69,7 +69,7 @@ async fn a_head_that_was_reckoned_too_far_is_put_right_by_who_is_level() {
     // What is left of a consumer that counted repeated records as events.
     sqlx::query(
         "insert into projection.heads as known select partition, position + 1000 from projection.checkpoints
-         on conflict (partition) do update set position = excluded.position",
+         on conflict (log, partition) do update set position = excluded.position",
     )
     .execute(&world.read)
     .await

@@ -10,6 +10,7 @@ use nexus_projections::query_api::openapi;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::access::record_access;
 use crate::world::{World, patient};
 
 const CLINICIANS: &[Role] = &[Role::Nurse, Role::Physician];
@@ -31,6 +32,7 @@ const CHART: &[Role] = &[Role::Nurse, Role::Physician, Role::Pharmacist];
 const TIMELINE: &[Role] = &[Role::Nurse, Role::Physician, Role::Auditor];
 const CALENDAR: &[Role] = &[Role::Registrar, Role::Nurse, Role::Physician];
 const FHIR: &[Role] = &[Role::Nurse, Role::Physician, Role::Service];
+const AUDITORS: &[Role] = &[Role::Auditor];
 const WATCHERS: &[Role] = &[Role::Auditor, Role::Operator];
 
 const ROWS: &[Row] = &[
@@ -47,6 +49,10 @@ const ROWS: &[Row] = &[
     row("/v1/population/age-bands", "", &[Role::Analyst], false),
     row("/fhir/{type}/{id}", "", FHIR, true),
     row("/v1/read-models", "", WATCHERS, false),
+    row("/v1/accesses", "", AUDITORS, false),
+    row("/v1/patients/{id}/accesses", "", AUDITORS, true),
+    row("/fhir/AuditEvent", "", AUDITORS, false),
+    row("/fhir/AuditEvent/{id}", "", AUDITORS, false),
 ];
 
 fn path_of(row: &Row, id: Uuid) -> String {
@@ -72,6 +78,7 @@ async fn everybody_gets_what_the_table_says() {
     let world = World::new().await;
     let id = Uuid::new_v4();
     world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    record_access(&world, id).await;
     let (own, stranger) = (world.issuer.patient_token(id), world.issuer.patient_token(Uuid::new_v4()));
     for row in ROWS {
         let path = path_of(row, id);
@@ -149,9 +156,10 @@ async fn the_description_and_its_page_are_open() {
         assert!(operation["responses"]["default"].is_object(), "{path}");
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
         let waits = parameters.iter().any(|it| it["name"] == "Nexus-Position" && it["in"] == "header");
-        // These two say themselves how far things are.
+        // Some say themselves how far things are, and positions are the event log's: the access log's have nothing to wait for.
         let tells = ["/v1/read-models", "/v1/patients/{id}/erasure"].contains(&path.as_str());
-        assert_eq!(waits, !tells, "{path}");
+        let other_log = path.ends_with("/accesses") || path.starts_with("/fhir/AuditEvent");
+        assert_eq!(waits, !tells && !other_log, "{path}");
     }
     let page = get("/docs/").await;
     assert_eq!(page.status, StatusCode::OK);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod access;
 mod authorization;
 mod calendar;
 mod census;
@@ -10,6 +11,7 @@ mod directory;
 mod fhir;
 mod forgetting;
 mod invariance;
+mod killed;
 mod oversize;
 mod own_write;
 mod population;

@@ -1,6 +1,7 @@
 //! A read database and a key store of a test's own, the read door in this process, and events made from resources.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use axum::Router;
@@ -27,7 +28,8 @@ pub const PARTITIONS: i32 = 12;
 
 pub struct World {
     pub read_database: TestDatabase,
-    _keys_database: TestDatabase,
+    pub keys_database: TestDatabase,
+    master_key: PathBuf,
     /// As superuser, to look at what is there.
     pub read: PgPool,
     pub keys: PgPool,
@@ -68,7 +70,9 @@ impl World {
     pub async fn new() -> Self {
         let (read_database, keys_database) = (TestDatabase::read().await, TestDatabase::keys().await);
         let (read, keys) = (read_database.pool().await, keys_database.pool().await);
-        let keyring = Keyring::connect(keys.clone(), MasterKey::random()).await.unwrap();
+        let master_key = std::env::temp_dir().join(format!("query-{}.key", Uuid::new_v4().simple()));
+        MasterKey::generate_file(&master_key).unwrap();
+        let keyring = Keyring::connect(keys.clone(), MasterKey::from_file(&master_key).unwrap()).await.unwrap();
         let issuer = TestIssuer::start().await;
         // The door's own role: it must get by with what it is granted.
         let as_query: PgConnectOptions = read_database.url("nexus_query").parse().unwrap();
@@ -76,7 +80,8 @@ impl World {
         let door = service.router(&CancellationToken::new());
         Self {
             read_database,
-            _keys_database: keys_database,
+            keys_database,
+            master_key,
             read,
             keys,
             keyring,
@@ -84,6 +89,10 @@ impl World {
             door,
             sequences: Mutex::default(),
         }
+    }
+
+    pub fn master_key_file(&self) -> &Path {
+        &self.master_key
     }
 
     /// The next event of the resource's stream. `event` is the last part of its type; `more` is what it carries besides
@@ -194,10 +203,29 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        // What can't be deleted lies in a folder for temporary files.
+        drop(std::fs::remove_file(&self.master_key));
+    }
+}
+
 pub fn config(issuer: &TestIssuer) -> QueryConfig {
     let nowhere = "postgres://127.0.0.1:1/none";
-    let arguments =
-        ["query-api", "--read-url", nowhere, "--keys-url", nowhere, "--master-key-file", "none", "--issuer"];
+    let arguments = [
+        "query-api",
+        "--read-url",
+        nowhere,
+        "--keys-url",
+        nowhere,
+        "--log-url",
+        nowhere,
+        "--kafka",
+        "none",
+        "--master-key-file",
+        "none",
+        "--issuer",
+    ];
     QueryConfig::try_parse_from(arguments.into_iter().chain([issuer.url()])).unwrap()
 }
 

@@ -45,6 +45,7 @@ fn one_of_each() -> Vec<Problem> {
         Problem::store_unavailable(),
         Problem::unauthenticated(TokenError::KeysUnavailable),
         Problem::recovering(),
+        Problem::access_not_recorded(),
         Problem::outcome_unknown(),
         Problem::internal(),
     ]

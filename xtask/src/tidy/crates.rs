@@ -9,15 +9,16 @@ use serde_json::Value;
 use super::Finding;
 
 /// One of our crates and those of ours that it may use in what it ships.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("nexus-domain", &[]),
     // Only for the relay process: telemetry, health and shutdown are the same in every service.
     ("nexus-event-store", &["nexus-web"]),
     ("nexus-auth", &[]),
     ("nexus-issuer", &["nexus-auth", "nexus-web"]),
     ("nexus-web", &["nexus-auth"]),
-    ("nexus-command-api", &["nexus-domain", "nexus-event-store", "nexus-auth", "nexus-web"]),
-    ("nexus-projections", &["nexus-domain", "nexus-event-store", "nexus-auth", "nexus-web"]),
+    ("nexus-access-log", &["nexus-event-store", "nexus-auth", "nexus-web"]),
+    ("nexus-command-api", &["nexus-domain", "nexus-event-store", "nexus-access-log", "nexus-auth", "nexus-web"]),
+    ("nexus-projections", &["nexus-domain", "nexus-event-store", "nexus-access-log", "nexus-auth", "nexus-web"]),
     ("nexus-local", &[]),
     (
         "nexus-cli",

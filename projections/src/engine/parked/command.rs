@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{ParkedSubject, Retry, discard, list, next_subject};
 use crate::engine::checkpoint::Name;
 use crate::read_model::ReadModel;
-use crate::registry::read_models;
+use crate::registry::all_read_models;
 
 /// List what could not be applied, try it again, or give it up.
 ///
@@ -127,7 +127,7 @@ async fn show(
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let mut listed = Vec::new();
-    for model in read_models().into_iter().filter(|model| of.is_none_or(|name| name == model.name())) {
+    for model in all_read_models().into_iter().filter(|model| of.is_none_or(|name| name == model.name())) {
         let name = name_of(model.as_ref());
         let subjects = list(pool, name, limit).await?.into_iter();
         listed.extend(subjects.map(|parked| Listed { read_model: model.name(), version: name.version, parked }));
@@ -178,7 +178,7 @@ fn exit_code(all_done: bool) -> ExitCode {
 
 /// The registered name that is meant; an unknown one is refused, so that a misspelt one does not look empty.
 fn read_model(name: &str) -> Result<&'static str, String> {
-    let names: Vec<_> = read_models().iter().map(|model| model.name()).collect();
+    let names: Vec<_> = all_read_models().iter().map(|model| model.name()).collect();
     names
         .iter()
         .find(|known| **known == name)
@@ -187,7 +187,7 @@ fn read_model(name: &str) -> Result<&'static str, String> {
 }
 
 fn model(name: &str) -> anyhow::Result<Arc<dyn ReadModel>> {
-    read_models().into_iter().find(|model| model.name() == name).context("a read model that is not registered")
+    all_read_models().into_iter().find(|model| model.name() == name).context("a read model that is not registered")
 }
 
 fn name_of(model: &dyn ReadModel) -> Name<'static> {

@@ -1,0 +1,42 @@
+//! Forgetting in the access log. Its own log never tells of an erasure: the log of the events does, so this is a read model
+//! of that one, without rows of its own.
+
+use async_trait::async_trait;
+use nexus_event_store::Keyring;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::AccessLog;
+use crate::read_model::{ApplyError, Event, ReadModel, schema_of};
+
+/// Drops from the access log whom the log of the events says is erased.
+pub struct AccessErasures;
+
+#[async_trait]
+impl ReadModel for AccessErasures {
+    fn name(&self) -> &'static str {
+        "access_erasures"
+    }
+
+    fn version(&self) -> i32 {
+        1
+    }
+
+    fn schema_sql(&self) -> &'static str {
+        "-- No tables: what is dropped is the access log's."
+    }
+
+    fn wants(&self, aggregate_type: &str) -> bool {
+        aggregate_type == "Patient"
+    }
+
+    async fn apply(&self, _: &mut PgConnection, _: &[Event], _: &Keyring) -> Result<(), ApplyError> {
+        Ok(())
+    }
+
+    async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
+        let links = format!("{}.access_patients", schema_of(&AccessLog));
+        let deleted = sqlx::query(&format!("delete from {links} where patient = $1")).bind(subject).execute(tx).await?;
+        Ok(deleted.rows_affected())
+    }
+}
