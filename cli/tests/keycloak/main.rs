@@ -41,7 +41,7 @@ async fn people_and_services_come_through_keycloak() {
     work_with_both_doors(&stack, &tokens, &holder, patient).await;
     refresh_once_and_never_twice(&realm, &tokens, &holder).await;
     sign_in_again(&realm, &secret).await;
-    assert_eq!(realm.by_password_alone("anna", PASSWORD).await, 400, "there is no way around the second factor");
+    assert_eq!(realm.by_password_alone("anna", PASSWORD).await, 401, "there is no way around the second factor");
 
     survive_its_death(&stack, patient).await;
     survive_a_rotation(&stack, &Realm::of(&stack).await, patient).await;
