@@ -41,7 +41,7 @@ async fn people_and_services_come_through_keycloak() {
     work_with_both_doors(&stack, &tokens, &holder, patient).await;
     refresh_once_and_never_twice(&realm, &tokens, &holder).await;
     sign_in_again(&realm, &secret).await;
-    assert_eq!(realm.by_password_alone("anna", PASSWORD).await, 400, "there is no way around the second factor");
+    assert_eq!(realm.by_password_alone("anna", PASSWORD).await, 401, "there is no way around the second factor");
 
     survive_its_death(&stack, patient).await;
     survive_a_rotation(&stack, &Realm::of(&stack).await, patient).await;
@@ -69,7 +69,7 @@ async fn sign_in_for_the_first_time(realm: &Realm) -> (Value, Holder, String) {
     browser.type_into("#username", "anna").await;
     browser.type_into("#password", "not the password").await;
     browser.click("#kc-login").await;
-    browser.find("#input-error").await;
+    browser.find("#input-error-username").await;
     browser.type_into("#username", "anna").await;
     browser.type_into("#password", PASSWORD).await;
     browser.click("#kc-login").await;
@@ -93,7 +93,7 @@ async fn sign_in_again(realm: &Realm, secret: &str) {
     browser.click("#kc-login").await;
     browser.type_into("#otp", "000000").await;
     browser.click("#kc-login").await;
-    browser.find("#input-error-otp-code").await;
+    browser.find("#input-error-otp").await;
     browser.type_into("#otp", &browser.totp(secret, 1).await).await;
     browser.click("#kc-login").await;
     let tokens = sign_in.finish(realm, &browser, None).await;

@@ -1,7 +1,7 @@
 //! Nobody gets in without a good token, on any route.
 
 use nexus_auth::issuer::SigningKeys;
-use nexus_auth::testing::{mint_with, unsigned};
+use nexus_auth::testing::{Holder, mint_with, unsigned};
 use nexus_testkit::{Caller, Role};
 use reqwest::Method;
 use serde_json::json;
@@ -61,4 +61,26 @@ async fn bad_tokens_are_refused() {
     }
     assert_eq!(world.events().await, 0);
     Caller::with_token(&world.url, good).post("/v1/patients", &patient("1")).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_may_require_tokens_that_are_bound_to_a_key() {
+    let mut world = World::start().await;
+    let strict = world.another_door_with(&["--require-dpop"]).await;
+    let plain = Caller::with_token(&strict, world.issuer.token(Role::Registrar));
+    let refused = plain.post("/v1/patients", &patient("1")).await;
+    assert_eq!(refused.problem(401, "unauthenticated")["rule"], "not-bound");
+
+    let (holder, url) = (Holder::generate(), format!("{strict}/v1/patients"));
+    let token = world.issuer.bound_token(Role::Registrar, &holder);
+    let send = async |url: &str, proof: String| {
+        let request = reqwest::Client::new().post(url).json(&patient("1")).header("idempotency-key", "key-of-a-test-1");
+        request.header("authorization", format!("DPoP {token}")).header("dpop", proof).send().await.expect("an answer")
+    };
+    let proof = holder.proof("POST", &url, &token);
+    assert_eq!(send(&url, proof.clone()).await.status(), 201);
+    assert_eq!(send(&url, proof).await.status(), 401, "the same proof again");
+    let elsewhere = format!("{}/v1/patients", world.url);
+    assert_eq!(send(&elsewhere, holder.proof("POST", &url, &token)).await.status(), 401, "another door's proof");
+    assert_eq!(world.events().await, 1);
 }

@@ -54,9 +54,14 @@ impl World {
 
     /// Starts one more instance on the same log.
     pub async fn another_door(&mut self) -> String {
+        self.another_door_with(&[]).await
+    }
+
+    /// The same with more settings.
+    pub async fn another_door_with(&mut self, settings: &[&str]) -> String {
         let file = self.master_key.path().join("master.key").display().to_string();
         let (log, keys) = (self.log.url("nexus_command"), self.keys.url("nexus_command"));
-        let config = Config::parse_from([
+        let usual = [
             "command-api",
             "--listen=127.0.0.1:0",
             &format!("--log-url={log}"),
@@ -66,7 +71,8 @@ impl World {
             &format!("--access-topic={}", self.access_topic.name()),
             &format!("--issuer={}", self.issuer.url()),
             &format!("--master-key-file={file}"),
-        ]);
+        ];
+        let config = Config::parse_from(usual.iter().chain(settings));
         let service = Service::start(&config, self.stop.clone()).await.expect("the door starts");
         let url = format!("http://{}", service.address().expect("it is bound"));
         self.tasks.push(tokio::spawn(async move { service.run().await.expect("the door serves") }));
