@@ -367,3 +367,52 @@ async fn a_key_store_that_was_away_is_read_anew() {
     eventually("the keys are read anew", || async { is_erased(&keyring, subject).await }).await;
     world.drop().await;
 }
+
+/// Run with `--ignored --nocapture`; the figures are in docs/adr/0009.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn how_fast_keys_are_wrapped_anew() {
+    const KEYS: u64 = 50_000;
+    let world = World::new().await;
+    let (owner, keyring) = (world.keys_owner(), world.keyring().await);
+    for _ in 0..KEYS / 5_000 {
+        keyring.ensure(&(0..5_000).map(|_| Uuid::new_v4()).collect::<Vec<_>>()).await.unwrap();
+    }
+    let started = std::time::Instant::now();
+    let mut finished = started;
+    let pace = Pace { keys_per_second: u32::MAX, ..Pace::default() };
+    rotate::generation(&owner, &world.master, pace, |_| finished = std::time::Instant::now()).await.unwrap();
+    println!("{KEYS} keys wrapped anew in {:?}", finished - started);
+    let started = std::time::Instant::now();
+    rotate::master(&owner, &world.master, &MasterKey::random()).await.unwrap();
+    println!("the master key replaced in {:?}", started.elapsed());
+    let started = std::time::Instant::now();
+    status(&owner).await.unwrap();
+    println!("the status of {KEYS} keys in {:?}", started.elapsed());
+    let mark = keyring.changed_since(None).await.unwrap().mark;
+    let started = std::time::Instant::now();
+    for _ in 0..100 {
+        keyring.changed_since(Some(&mark)).await.unwrap();
+    }
+    println!("a question for changes takes {:?}", started.elapsed() / 100);
+    world.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn how_soon_an_erasure_is_noticed() {
+    let world = World::new().await;
+    let (owner, keyring) = (world.keys_owner(), world.keyring().await);
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let subject = Uuid::new_v4();
+        keyring.ensure(&[subject]).await.unwrap();
+        erase(&owner, subject).await;
+        let started = std::time::Instant::now();
+        eventually("the erasure is noticed", || async { is_erased(&keyring, subject).await }).await;
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    println!("noticed after {:?} (median), {:?} (at most)", times[10], times[19]);
+    world.drop().await;
+}

@@ -105,7 +105,7 @@ fn report(rotated: &MasterRotation, kept: Option<&Path>, json: bool) -> Result<(
         return Ok(());
     }
     let MasterRotation { generations, secrets, wrapped_by } = rotated;
-    output::line(format_args!("{generations} generation keys and {secrets} secrets are wrapped by {wrapped_by}"));
+    output::line(format_args!("wrapped by {wrapped_by}: generation keys {generations}, secrets {secrets}"));
     if let Some(kept) = kept {
         output::line(format_args!("the old key is {}: older backups of the key store need it", kept.display()));
     }

@@ -172,3 +172,22 @@ async fn learn(store: &KeyStore, mut told: watch::Receiver<Option<i32>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_being_read_while_keys_were_dropped_is_not_kept() {
+        let cache = Cache::new(10, Duration::from_secs(60));
+        let key = SubjectKey::generate(Uuid::new_v4());
+        let before = cache.before();
+        cache.forget(&[key.subject()]);
+        cache.put(before, &key);
+        assert!(cache.get(key.subject()).is_none());
+        cache.put(cache.before(), &key);
+        assert!(cache.get(key.subject()).is_some());
+        cache.forget_all();
+        assert!(cache.get(key.subject()).is_none());
+    }
+}

@@ -15,42 +15,50 @@ pub struct MasterKeyArgs {
     /// The file with the master key; readable by its owner only.
     #[arg(long, env = "NEXUS_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
+    /// Boxed: the settings of a service would otherwise be mostly these.
+    #[command(flatten)]
+    vault: Box<VaultArgs>,
+}
+
+/// The Transit key, and how to sign in.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct VaultArgs {
     /// The Vault or OpenBao whose Transit engine holds the master key, such as https://vault.example:8200.
     #[arg(long, env = "NEXUS_VAULT_ADDR", value_name = "URL")]
-    pub vault_addr: Option<url::Url>,
+    vault_addr: Option<url::Url>,
     /// The name of the Transit key.
     #[arg(long, env = "NEXUS_VAULT_KEY", value_name = "NAME", default_value = "nexus", value_parser = path_segments)]
-    pub vault_key: String,
+    vault_key: String,
     /// Where the Transit engine is mounted.
     #[arg(long, env = "NEXUS_VAULT_MOUNT", value_name = "PATH", default_value = "transit", value_parser = path_segments)]
-    pub vault_mount: String,
+    vault_mount: String,
     /// The Vault namespace.
     #[arg(long, env = "NEXUS_VAULT_NAMESPACE", value_name = "PATH")]
-    pub vault_namespace: Option<String>,
+    vault_namespace: Option<String>,
     /// A file with a token for Vault, such as a Vault Agent's sink.
     #[arg(long, env = "NEXUS_VAULT_TOKEN_FILE", value_name = "FILE")]
-    pub vault_token_file: Option<PathBuf>,
+    vault_token_file: Option<PathBuf>,
     /// Where the auth method is mounted, if not at its default path: approle, or kubernetes.
     #[arg(long, env = "NEXUS_VAULT_AUTH_MOUNT", value_name = "PATH", value_parser = path_segments)]
-    pub vault_auth_mount: Option<String>,
+    vault_auth_mount: Option<String>,
     /// Sign in to Vault with AppRole: the role id.
     #[arg(long, env = "NEXUS_VAULT_ROLE_ID", value_name = "ID")]
-    pub vault_role_id: Option<String>,
+    vault_role_id: Option<String>,
     /// The file with AppRole's secret id.
     #[arg(long, env = "NEXUS_VAULT_SECRET_ID_FILE", value_name = "FILE")]
-    pub vault_secret_id_file: Option<PathBuf>,
+    vault_secret_id_file: Option<PathBuf>,
     /// Sign in to Vault with Kubernetes or JWT: the role.
     #[arg(long, env = "NEXUS_VAULT_ROLE", value_name = "NAME")]
-    pub vault_role: Option<String>,
+    vault_role: Option<String>,
     /// The file with the token of this workload; that of a Kubernetes pod if not given.
     #[arg(long, env = "NEXUS_VAULT_JWT_FILE", value_name = "FILE", default_value = KUBERNETES_TOKEN_FILE)]
-    pub vault_jwt_file: PathBuf,
+    vault_jwt_file: PathBuf,
 }
 
 impl MasterKeyArgs {
     /// Whether a master key is named at all.
     pub fn is_given(&self) -> bool {
-        self.master_key_file.is_some() || self.vault_addr.is_some()
+        self.master_key_file.is_some() || self.vault.vault_addr.is_some()
     }
 
     /// The master key that these settings name. A file is read at once, so that a bad one is said at once; a Vault is
@@ -66,18 +74,21 @@ impl MasterKeyArgs {
 
     /// The master key in Vault, if one is named.
     pub fn vault(&self) -> Result<Option<MasterKey>, Error> {
-        let Some(address) = &self.vault_addr else { return Ok(None) };
+        let vault = &self.vault;
+        let Some(address) = &vault.vault_addr else { return Ok(None) };
         let settings = VaultSettings {
             address: address.clone(),
-            mount: self.vault_mount.clone(),
-            key: self.vault_key.clone(),
-            namespace: self.vault_namespace.clone(),
-            login: self.vault_login()?,
+            mount: vault.vault_mount.clone(),
+            key: vault.vault_key.clone(),
+            namespace: vault.vault_namespace.clone(),
+            login: vault.login()?,
         };
         Ok(Some(MasterKey::of(VaultKey::try_new(settings)?)))
     }
+}
 
-    fn vault_login(&self) -> Result<Login, Error> {
+impl VaultArgs {
+    fn login(&self) -> Result<Login, Error> {
         let mount = |default: &str| self.vault_auth_mount.clone().unwrap_or(default.to_owned());
         match (&self.vault_token_file, &self.vault_role_id, &self.vault_role) {
             (Some(file), None, None) => Ok(Login::TokenFile(file.clone())),
