@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use nexus_event_store::{Append, Error, EventLog, Expectation, Metadata, NewEvent, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::batch::{AGGREGATE_TYPE, Batch, Completed, EVENT_TYPE, EVENT_VERSION, Opened};
@@ -13,6 +14,9 @@ use crate::lane::lane_of;
 /// Openings and completions that one event takes. Five hundred patients of each would still fit the largest event; and a
 /// batch of ordinary ones is some 200 kB.
 const RECORDS_MAX: usize = 128;
+/// How long completions wait for an opening to ride along with: nobody waits for them, and an append of their own would
+/// keep the next openings waiting.
+const COMPLETIONS_WAIT: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -41,6 +45,7 @@ pub(crate) async fn run(log: EventLog, mut queue: mpsc::UnboundedReceiver<Item>)
     while let Some(first) = queue.recv().await {
         let mut gathered = Gathered::default();
         gathered.add(first);
+        gathered.wait_for_an_opening(&mut queue).await;
         while gathered.len() < RECORDS_MAX
             && let Ok(next) = queue.try_recv()
         {
@@ -71,6 +76,16 @@ impl Gathered {
                 self.places.push(place);
             }
             Item::Flush(told) => self.told.push(told),
+        }
+    }
+
+    async fn wait_for_an_opening(&mut self, queue: &mut mpsc::UnboundedReceiver<Item>) {
+        let deadline = Instant::now() + COMPLETIONS_WAIT;
+        while self.told.is_empty()
+            && self.len() < RECORDS_MAX
+            && let Ok(Some(next)) = timeout_at(deadline, queue.recv()).await
+        {
+            self.add(next);
         }
     }
 
