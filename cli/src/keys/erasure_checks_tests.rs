@@ -1,5 +1,4 @@
 //! Each place where a patient could still be, with the patient still in it.
-#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 use nexus_event_store::relay::{Relay, RelayConfig};
 use nexus_event_store::{
