@@ -152,6 +152,8 @@ fn account() -> Client {
         secret_sha256: secret_hash(SECRET),
         roles: vec![Role::Service],
         patient: None,
+        fhir_user: None,
+        organization: None,
         scope: String::new(),
         name: String::new(),
     }

@@ -1,4 +1,5 @@
-//! The accounts of the built-in issuer: a JSON file `{client_id: {secret_sha256, roles, patient?, scope?, name?}}`.
+//! The accounts of the built-in issuer: a JSON file `{client_id: {secret_sha256, roles, patient?, fhirUser?, organization?,
+//! scope?, name?}}`.
 //!
 //! A plain SHA-256 is enough because the secrets are made by a program from 256 random bits; it would not be for
 //! anything that a person chose. The file is read again when it changes, so that accounts come and go without a restart.
@@ -38,6 +39,12 @@ pub struct Client {
     /// The patient record that is the account holder's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patient: Option<Uuid>,
+    /// The resource that the account holder is, such as `Practitioner/<uuid>`.
+    #[serde(default, rename = "fhirUser", skip_serializing_if = "Option::is_none")]
+    pub fhir_user: Option<String>,
+    /// The organization of the directory that the account holder works for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<Uuid>,
     /// The scopes that it may ask for, separated by spaces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,

@@ -58,6 +58,10 @@ struct Claims<'a> {
     roles: &'a [crate::Role],
     #[serde(skip_serializing_if = "Option::is_none")]
     patient: Option<Uuid>,
+    #[serde(rename = "fhirUser", skip_serializing_if = "Option::is_none")]
+    fhir_user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization: Option<Uuid>,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
 }
@@ -97,6 +101,8 @@ impl Issuer {
             client_id,
             roles: &client.roles,
             patient: client.patient,
+            fhir_user: client.fhir_user.as_deref(),
+            organization: client.organization,
             scope,
         })
     }
