@@ -3,6 +3,7 @@
 //! Everything here is a plain function over values. Time, identifiers, keys, databases and HTTP live in other crates;
 //! nothing in this one reads a clock, draws a random number or does I/O.
 
+pub mod access;
 pub mod fhir;
 pub mod types;
 
