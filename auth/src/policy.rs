@@ -7,7 +7,7 @@
 mod circumstances;
 mod grant;
 mod purpose;
-mod scope;
+pub(crate) mod scope;
 
 use uuid::Uuid;
 
@@ -177,6 +177,11 @@ pub fn decide(
         Decision::Allow if !scope::cover(caller, action, resource) => Decision::Deny,
         decision => decision,
     }
+}
+
+/// Whether there is any patient and any circumstance for which the roles allow this: if not, nothing has to be loaded.
+pub fn may_ever(caller: &Caller, action: Action) -> bool {
+    caller.roles().iter().any(|role| grant(*role, action) != Grant::Never)
 }
 
 /// Whether [`Circumstances`] can make a difference: if not, nobody has to find them out.

@@ -2,6 +2,8 @@
 //!
 //! Behind the `testing` feature, which no service enables.
 
+mod routes;
+
 use std::collections::HashMap;
 
 use axum::Router;
@@ -15,6 +17,8 @@ use crate::{
     issuer::{Client, ClientsFile, Issuer, IssuerConfig, SigningKey, SigningKeys, TOKEN_LIFETIME_DEFAULT, secret_hash},
     verifier::{Verifier, VerifierConfig},
 };
+
+pub use routes::{About, Door, ROUTES, Route, Standing};
 
 /// The audience of every test.
 pub const AUDIENCE: &str = "nexushealth";

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access_grants::AccessGrants;
 use crate::appointments::Appointments;
 use crate::fhir_resources::FhirResources;
 use crate::patient_chart::PatientChart;
@@ -15,6 +16,7 @@ use crate::ward_census::WardCensus;
 /// Every read model that the platform serves, in the order in which they are described in the architecture.
 pub fn read_models() -> Vec<Arc<dyn ReadModel>> {
     vec![
+        Arc::new(AccessGrants),
         Arc::new(PatientDirectory),
         Arc::new(PatientChart),
         Arc::new(VitalSigns),

@@ -65,7 +65,7 @@ fn context_of(text: &str) -> Option<(Context, &str)> {
 }
 
 /// What an action takes in terms of FHIR: resource types, one of which must be covered, and letters, all of which must.
-fn required(action: Action, resource: &ResourceContext<'_>) -> (&'static [&'static str], &'static str) {
+pub(crate) fn required(action: Action, resource: &ResourceContext<'_>) -> (&'static [&'static str], &'static str) {
     use Action::*;
     let write = if resource.is_new { "c" } else { "u" };
     match action {

@@ -4,6 +4,7 @@
 //! loop here only has to load again and decide again when something moved. It does not know HTTP.
 
 mod answer;
+mod circumstances;
 mod in_flight;
 mod lean;
 mod load;
@@ -14,13 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nexus_auth::policy::Action;
+use nexus_auth::policy::{self, Action, Circumstances, Decision, ResourceContext};
 use nexus_domain::types::ClaimChange;
 use nexus_domain::{Issued, Origin};
-use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim};
+use nexus_event_store::{
+    Append, Claim, Error, EventLog, Expectation, KeyError, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim,
+};
 use uuid::Uuid;
 
 pub use answer::{Answer, Told};
+pub use circumstances::Relations;
 pub use in_flight::{InFlight, Turn};
 pub use lean::{Cache, Caches, Lean};
 pub use load::{Freshness, LoadError, Standing, keep, load};
@@ -49,6 +53,8 @@ pub struct Task<A: Lean> {
     pub subject: Option<Uuid>,
     /// What the caller must be allowed to do.
     pub permission: Action,
+    /// The resource type of what the command creates, if it creates something.
+    pub creates: Option<String>,
     pub action: MakeAction<A>,
 }
 
@@ -58,6 +64,7 @@ pub struct Executor {
     pub log: EventLog,
     pub caches: Caches,
     pub existence: Existence,
+    pub relations: Relations,
     pub in_flight: InFlight,
     snapshots: Snapshots,
 }
@@ -80,6 +87,7 @@ impl Executor {
         });
         Self {
             existence: Existence::new(log.clone()),
+            relations: Relations::new(log.clone()),
             snapshots: Snapshots::start(log.clone()),
             log,
             caches,
@@ -98,8 +106,12 @@ impl Executor {
     }
 
     async fn execute_once<A: Lean>(&self, call: &Call, task: &Task<A>) -> Result<Answer, Refusal> {
+        if !policy::may_ever(&call.caller, task.permission) {
+            return Err(Refusal::Forbidden);
+        }
         let _turn = self.in_flight.enter(call)?;
-        let answer = self.settle::<A>(call, task).await?;
+        let answer =
+            self.settle::<A>(call, task).await.map_err(|refusal| hide_erasure(call, task.permission, refusal))?;
         self.wait_if_asked(call, answer).await
     }
 
@@ -129,7 +141,7 @@ impl Executor {
         now: DateTime<Utc>,
     ) -> Result<Attempt, Refusal> {
         let sequence = view.standing.sequence;
-        view.authorise(call, task)?;
+        view.authorise(self, call, task).await?;
         if call.if_match.as_ref().is_some_and(|wanted| !wanted.holds(sequence)) {
             return Ok(Attempt::Settled(Err(Refusal::PreconditionFailed { sequence: Some(sequence) })));
         }
@@ -164,6 +176,7 @@ impl Executor {
             Outcome::Appended(receipt) => {
                 let next = Arc::new(Standing { recorded_at: Some(receipt.recorded_at), ..next });
                 keep(&self.caches, id, &next);
+                self.relations.after_append(A::TYPE, subject);
                 self.snapshots.after_append(id, view.standing.sequence, &next);
                 Ok(Attempt::Done(Answer { told, receipt: Some(receipt), replayed: false, published: None }))
             }
@@ -213,6 +226,16 @@ impl Executor {
     /// Whether the events got into Kafka in time.
     pub async fn published(&self, call: &Call, receipt: &Receipt) -> Result<bool, Refusal> {
         Ok(self.log.wait_published(&receipt.positions, call.prefer.wait_at_most).await?)
+    }
+}
+
+/// That a patient's data was erased is told to those who might have worked with it. To others they were never there.
+fn hide_erasure(call: &Call, permission: Action, refusal: Refusal) -> Refusal {
+    let Refusal::Store(Error::Key { subject, source: KeyError::Erased }) = &refusal else { return refusal };
+    let context = ResourceContext::of_subject(*subject);
+    match policy::decide(&call.caller, permission, &context, &Circumstances::default()) {
+        Decision::Hide => Refusal::NotFound,
+        _ => refusal,
     }
 }
 

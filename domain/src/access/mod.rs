@@ -3,6 +3,7 @@
 
 mod care;
 mod consent;
+mod emergency;
 mod sensitivity;
 
 #[cfg(test)]
@@ -10,4 +11,5 @@ mod tests;
 
 pub use care::{AFTER_ENCOUNTER, AROUND_APPOINTMENT, Care};
 pub use consent::{Asked, ConsentRule, Ruling, ruling};
+pub use emergency::Emergency;
 pub use sensitivity::sensitivity;

@@ -76,7 +76,8 @@ fn labels_say_how_sensitive_a_resource_is() {
     let level = |labels: Value| {
         sensitivity(&Resource::parse(json!({"resourceType": "Basic", "meta": {"security": labels}})).unwrap())
     };
-    let confidentiality = |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code});
+    let confidentiality =
+        |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code});
     let act = |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": code});
     assert_eq!(level(json!([])), 0);
     assert_eq!(level(json!([confidentiality("N")])), 0);
@@ -147,7 +148,8 @@ fn when_and_what_for() {
 fn what_it_is_about() {
     let deny = Some(Ruling::Deny);
     let observation = Asked { resource_type: Some("Observation"), code: Some("8867-4"), ..doctor() };
-    let class = json!({"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]});
+    let class =
+        json!({"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]});
     assert_eq!(says(class.clone(), observation), deny);
     assert_eq!(says(class.clone(), Asked { resource_type: Some("Condition"), ..doctor() }), None);
     assert_eq!(says(class, doctor()), None, "the record as a whole stays open");
@@ -162,7 +164,8 @@ fn what_it_is_about() {
 #[test]
 fn exceptions_and_what_is_not_understood() {
     let (permit, deny) = (Some(Ruling::Permit), Some(Ruling::Deny));
-    let all_but_one = json!({"type": "deny", "provision": [{"type": "permit", "actor": actor("Practitioner", DOCTOR)}]});
+    let all_but_one =
+        json!({"type": "deny", "provision": [{"type": "permit", "actor": actor("Practitioner", DOCTOR)}]});
     assert_eq!(says(all_but_one.clone(), doctor()), permit);
     assert_eq!(says(all_but_one, Asked { practitioner: Some(OTHER), ..doctor() }), deny);
     let quarrel = json!({"type": "permit", "provision": [
@@ -170,7 +173,10 @@ fn exceptions_and_what_is_not_understood() {
     ]});
     assert_eq!(says(quarrel, doctor()), deny, "at the same depth a denial wins");
     let action = json!([{"coding": [{"code": "disclose"}]}]);
-    assert_eq!(says(json!({"type": "permit", "action": action, "actor": actor("Practitioner", DOCTOR)}), doctor()), None);
+    assert_eq!(
+        says(json!({"type": "permit", "action": action, "actor": actor("Practitioner", DOCTOR)}), doctor()),
+        None
+    );
     assert_eq!(says(json!({"type": "deny", "action": action}), doctor()), deny);
     let both = [rule(json!({"type": "permit", "actor": actor("Practitioner", DOCTOR)})), rule(json!({"type": "deny"}))];
     assert_eq!(ruling(&both, &doctor()), deny, "of several consents a denial wins");

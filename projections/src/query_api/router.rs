@@ -8,7 +8,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{QueryApi, health, openapi};
 use crate::{
-    appointments, fhir_resources, patient_chart, patient_directory, population, timeline, vital_signs, ward_census,
+    access_grants, appointments, fhir_resources, patient_chart, patient_directory, population, timeline, vital_signs,
+    ward_census,
 };
 
 /// The routes that need a token, and those that do not.
@@ -28,6 +29,7 @@ pub(super) fn documented() -> OpenApiRouter<QueryApi> {
         .merge(appointments::router())
         .merge(population::router())
         .merge(fhir_resources::router())
+        .merge(access_grants::router())
         .merge(health::router())
 }
 

@@ -45,6 +45,7 @@ const ROWS: &[Row] = &[
     row("/v1/population/conditions", "", &[Role::Analyst], false),
     row("/v1/population/age-bands", "", &[Role::Analyst], false),
     row("/fhir/{type}/{id}", "", FHIR, true),
+    row("/v1/emergency-accesses", "", &[Role::Auditor], false),
     row("/v1/read-models", "", WATCHERS, false),
 ];
 
