@@ -22,9 +22,9 @@ const INSTEAD: [(&str, &str, &str); 8] = [
     ("timeline_v2.entries", "occurred_at", "nullif(occurred_at, recorded_at)"),
     // Hashes under a secret that each installation makes for itself; of a patient's there are as many.
     ("patient_directory_v1.patients", "keys", "cardinality(keys)"),
-    ("population_v1.members", "member", "null"),
-    ("population_v1.member_conditions", "member", "null"),
-    ("population_v1.member_conditions", "condition", "null"),
+    ("population_v2.members", "member", "null"),
+    ("population_v2.member_conditions", "member", "null"),
+    ("population_v2.member_conditions", "condition", "null"),
 ];
 
 /// What can be compared between installations. No read model is empty, so that there is something to compare.

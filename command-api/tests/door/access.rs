@@ -45,7 +45,7 @@ impl Record {
             ),
             ("observations", fhir_observation(Uuid::new_v4(), &subject)),
             ("conditions", about("Condition", json!({"code": {"text": "x"}}))),
-            ("allergies", about("AllergyIntolerance", json!({"code": {"text": "x"}}))),
+            ("allergies", about("AllergyIntolerance", json!({"code": {"text": "x"}, "clinicalStatus": {"coding": [{"code": "active", "system": "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"}]}}))),
             (
                 "medication-orders",
                 about(
@@ -199,7 +199,6 @@ async fn attack_mass_assignment_is_refused() {
     for (name, value) in [
         ("id", json!(Uuid::new_v4())),
         ("subject", json!({"reference": format!("Patient/{}", Uuid::new_v4())})),
-        ("status", json!("final")),
         ("meta", json!({"security": [{"code": "V"}]})),
         ("sequence", json!(7)),
         ("actor", json!("somebody")),

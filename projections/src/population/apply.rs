@@ -12,6 +12,9 @@ use super::pseudonym;
 use crate::read_model::{ApplyError, Event};
 use crate::rows;
 
+/// The age, in years, that everybody older is given.
+const AGE_MAX: i32 = 90;
+
 const UPSERT_MEMBERS: &str = "
     insert into members as t (member, sequence, birth_year, death_year, gender, deceased, withdrawn)
     select * from unnest($1::bytea[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::boolean[],
@@ -43,7 +46,7 @@ async fn apply_members(tx: &mut PgConnection, events: &[Event], keyring: &Keyrin
     sqlx::query(UPSERT_MEMBERS)
         .bind(patients.iter().map(|event| pseudonym(keyring, "member", event.subject)).collect::<Vec<_>>())
         .bind(patients.iter().map(|event| event.sequence).collect::<Vec<_>>())
-        .bind(resources().map(|resource| year(resource.text("birthDate"))).collect::<Vec<_>>())
+        .bind(patients.iter().map(|event| birth_year(event)).collect::<Vec<_>>())
         .bind(resources().map(|resource| year(resource.text("deceasedDateTime"))).collect::<Vec<_>>())
         .bind(resources().map(|resource| resource.text("gender").map(rows::column)).collect::<Vec<_>>())
         .bind(resources().map(is_deceased).collect::<Vec<_>>())
@@ -75,6 +78,14 @@ async fn apply_conditions(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// The years of those over 89 identify them (45 CFR 164.514(b)(2)(i)(C)): they all count as born 90 years before they died
+/// or were last recorded.
+fn birth_year(event: &Event) -> Option<i32> {
+    let resource = event.fact.resource();
+    let until = year(resource.text("deceasedDateTime")).unwrap_or(event.recorded_at.year());
+    year(resource.text("birthDate")).map(|born| born.max(until - AGE_MAX))
 }
 
 fn year(text: Option<&str>) -> Option<i32> {

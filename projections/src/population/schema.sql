@@ -2,6 +2,7 @@
 create table members (
     member bytea primary key,
     sequence bigint not null,
+    -- Of whoever is over 89: 90 years before the last record or the death.
     birth_year integer,
     death_year integer,
     gender text,
@@ -65,3 +66,17 @@ comment on view patients_by_age_band is 'Patients per age band and gender; count
 comment on view patients_by_condition is 'Patients per condition code; counts below five are left out.';
 comment on view patients_by_condition_and_age_band is
     'Patients per condition code and age band; counts below five are left out.';
+
+-- The views above count with their owner's rights. Whoever comes to the tables themselves by a grant given in error finds
+-- them empty: rows are for the projector that writes and the door that counts.
+alter table members enable row level security;
+alter table member_conditions enable row level security;
+create policy members_written on members to nexus_projector using (true) with check (true);
+create policy members_counted on members for select to nexus_query using (true);
+create policy member_conditions_written on member_conditions to nexus_projector using (true) with check (true);
+create policy member_conditions_counted on member_conditions for select to nexus_query using (true);
+
+do $$ begin
+    execute format('grant usage on schema %I to nexus_analyst', current_schema());
+end $$;
+grant select on patients_by_age_band, patients_by_condition, patients_by_condition_and_age_band to nexus_analyst;
