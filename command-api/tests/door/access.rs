@@ -45,7 +45,13 @@ impl Record {
             ),
             ("observations", fhir_observation(Uuid::new_v4(), &subject)),
             ("conditions", about("Condition", json!({"code": {"text": "x"}}))),
-            ("allergies", about("AllergyIntolerance", json!({"code": {"text": "x"}, "clinicalStatus": {"coding": [{"code": "active", "system": "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"}]}}))),
+            (
+                "allergies",
+                about(
+                    "AllergyIntolerance",
+                    json!({"code": {"text": "x"}, "clinicalStatus": {"coding": [{"code": "active", "system": "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"}]}}),
+                ),
+            ),
             (
                 "medication-orders",
                 about(

@@ -34,7 +34,7 @@ impl Care {
             _ => return None,
         };
         let participants = resource.items("participant").iter();
-        let practitioners = participants.filter_map(|participant| practitioner(participant)).collect();
+        let practitioners = participants.filter_map(practitioner).collect();
         let provider = resource.text_at("/serviceProvider/reference");
         Some(Self { practitioners, organizations: named(provider, "Organization").into_iter().collect(), from, until })
     }

@@ -76,9 +76,10 @@ impl ConsentRule {
         Some(Self { author: named(author, "Organization"), research, provision: Provision::read(provision, None, 0)? })
     }
 
-    /// Whether the patient does not want to be counted in research at this moment.
-    pub fn excludes_from_research(&self, now: DateTime<Utc>) -> bool {
-        self.research && self.provision.denies && self.provision.is_in_force(now)
+    /// Whether the patient does not want to be counted in research. As long as the consent is active, whatever its period:
+    /// who counts keeps no dates.
+    pub fn excludes_from_research(&self) -> bool {
+        self.research && self.provision.denies
     }
 }
 

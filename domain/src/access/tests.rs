@@ -194,7 +194,7 @@ fn only_active_consents_count_and_research_is_apart() {
         assert_eq!(consent(status, "patient-privacy"), None, "{status}");
     }
     let research = consent("active", "research").unwrap();
-    assert!(research.excludes_from_research(now()));
+    assert!(research.excludes_from_research());
     assert_eq!(ruling(&[research], &doctor()), None);
     let rules = [consent("active", "patient-privacy").unwrap()];
     let kept: Vec<ConsentRule> = serde_json::from_value(serde_json::to_value(&rules).unwrap()).unwrap();

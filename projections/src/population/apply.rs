@@ -2,6 +2,7 @@
 
 use chrono::Datelike;
 use nexus_domain::AnyEvent;
+use nexus_domain::access::ConsentRule;
 use nexus_domain::fhir::Resource;
 use nexus_domain::patient::PatientEvent;
 use nexus_event_store::Keyring;
@@ -32,9 +33,17 @@ const UPSERT_CONDITIONS: &str = "
         status = excluded.status, withdrawn = excluded.withdrawn
     where excluded.sequence > t.sequence";
 
+const UPSERT_EXCLUSIONS: &str = "
+    insert into member_exclusions as t (consent, member, sequence, excludes)
+    select * from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::boolean[])
+    on conflict (consent) do update
+    set member = excluded.member, sequence = excluded.sequence, excludes = excluded.excludes
+    where excluded.sequence > t.sequence";
+
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
     apply_members(tx, events, keyring).await?;
-    apply_conditions(tx, events, keyring).await
+    apply_conditions(tx, events, keyring).await?;
+    apply_exclusions(tx, events, keyring).await
 }
 
 async fn apply_members(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
@@ -75,6 +84,23 @@ async fn apply_conditions(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(codes().map(|code| code.map(|(_, code)| code).unwrap_or_default()).collect::<Vec<_>>())
         .bind(statuses().map(|status| rows::column(status.unwrap_or("unknown"))).collect::<Vec<_>>())
         .bind(withdrawn.collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn apply_exclusions(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+    let consents = rows::latest(events, |event| matches!(event.fact, AnyEvent::Consent(_)));
+    if consents.is_empty() {
+        return Ok(());
+    }
+    let excludes =
+        |event: &&Event| ConsentRule::of(event.fact.resource()).is_some_and(|consent| consent.excludes_from_research());
+    sqlx::query(UPSERT_EXCLUSIONS)
+        .bind(consents.iter().map(|event| pseudonym(keyring, "consent", event.aggregate_id)).collect::<Vec<_>>())
+        .bind(consents.iter().map(|event| pseudonym(keyring, "member", event.subject)).collect::<Vec<_>>())
+        .bind(consents.iter().map(|event| event.sequence).collect::<Vec<_>>())
+        .bind(consents.iter().map(excludes).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())

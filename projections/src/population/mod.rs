@@ -36,7 +36,7 @@ impl ReadModel for Population {
     }
 
     fn wants(&self, aggregate_type: &str) -> bool {
-        matches!(aggregate_type, "Patient" | "Condition")
+        matches!(aggregate_type, "Patient" | "Condition" | "Consent")
     }
 
     async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
@@ -47,6 +47,7 @@ impl ReadModel for Population {
     async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<(), ApplyError> {
         let member = pseudonym(keyring, "member", subject);
         sqlx::query("delete from member_conditions where member = $1").bind(&member).execute(&mut *tx).await?;
+        sqlx::query("delete from member_exclusions where member = $1").bind(&member).execute(&mut *tx).await?;
         sqlx::query("delete from members where member = $1").bind(&member).execute(tx).await?;
         Ok(())
     }

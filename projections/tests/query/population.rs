@@ -166,6 +166,22 @@ async fn no_service_is_a_superuser() {
     assert_eq!(mighty, Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn who_denies_research_is_not_counted() {
+    let world = World::new().await;
+    cohort(&world, 5, "1990-05-05", "flu").await;
+    let id = Uuid::new_v4();
+    let mut consent = json!({"resourceType": "Consent", "id": Uuid::new_v4(), "status": "active",
+        "patient": {"reference": format!("Patient/{id}")}, "scope": {"coding": [{"code": "research"}]},
+        "category": [{"text": "x"}], "provision": {"type": "deny"}});
+    let flu = condition(Uuid::new_v4(), id, "flu", "active", "2020-01-01");
+    world.record([patient(id, "Cormier", "Chi", "1990-05-05"), flu, consent.clone()]).await;
+    assert_eq!(conditions(&world, "code=flu").await[0]["patients"], 5);
+    consent["status"] = json!("inactive");
+    world.apply(&[world.event("Withdrawn", consent, json!({"reason": null})).await]).await;
+    assert_eq!(conditions(&world, "code=flu").await[0]["patients"], 6);
+}
+
 /// 45 CFR 164.514(b)(2)(i)(C): ages over 89, and the years that tell them, are one category.
 #[tokio::test]
 async fn the_oldest_are_told_apart_by_no_year() {
