@@ -3,6 +3,7 @@
 //! Read from the patient's own streams, and remembered for a moment. A denial is never given from memory, and what this
 //! instance writes itself it forgets at once; another instance's withdrawal is seen after [`REMEMBERED_FOR`] at the latest.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use nexus_domain::consent::Consent;
 use nexus_domain::emergency_access::EmergencyAccess;
 use nexus_domain::encounter::Encounter;
 use nexus_domain::fhir::{Resource, first_coding};
-use nexus_event_store::{EventLog, StoredEvent};
+use nexus_event_store::{Append, EventLog, StoredEvent};
 use uuid::Uuid;
 
 use super::LoadError;
@@ -75,11 +76,15 @@ impl Relations {
         Ok(known)
     }
 
-    /// Forgets what an event of this aggregate may have changed.
-    pub fn after_append(&self, aggregate_type: &str, subject: Uuid) {
-        if TELLING.contains(&aggregate_type) {
-            self.recent.invalidate(&subject);
-        }
+    /// The patients about whom an append says something that decides about access.
+    pub fn concerned(append: &Append) -> BTreeSet<Uuid> {
+        let telling = append.events.iter().filter(|event| TELLING.contains(&event.aggregate_type.as_str()));
+        telling.map(|event| event.subject).collect()
+    }
+
+    /// Forgets what an append has changed.
+    pub fn forget(&self, concerned: &BTreeSet<Uuid>) {
+        concerned.iter().for_each(|subject| self.recent.invalidate(subject));
     }
 }
 

@@ -253,6 +253,17 @@ async fn attack_a_withdrawn_consent_opens_nothing() {
     let id = consent["id"].as_str().unwrap_or_default();
     own.post(&format!("/v1/consents/{id}/withdraw"), &json!({})).await.expect(200);
     physician.post(&path, &heart_rate("72")).await.problem(403, "no-care-relationship");
+
+    // The same by a bundle.
+    let mut another = consent;
+    another["id"] = json!(Uuid::new_v4());
+    post_bundle(&world.service(), &bundle("transaction", &[create(another.clone())])).await.expect(200);
+    physician.post(&path, &heart_rate("72")).await.expect(201);
+    let url = format!("Consent/{}", another["id"].as_str().unwrap_or_default());
+    another["status"] = json!("inactive");
+    let entry = json!({"resource": another, "request": {"method": "PUT", "url": url}});
+    post_bundle(&world.service(), &bundle("transaction", &[entry])).await.expect(200);
+    physician.post(&path, &heart_rate("72")).await.problem(403, "no-care-relationship");
 }
 
 /// The glass opens the record for whoever broke it and for nobody else; the case is reviewed once, by somebody else.
