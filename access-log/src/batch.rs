@@ -158,6 +158,7 @@ impl Decided {
             Decision::Allow => "allow",
             Decision::Deny => "deny",
             Decision::Hide => "hide",
+            Decision::Unrelated => "unrelated",
         };
         // The name of the variant; a test pins those that are stored.
         Self { action: format!("{action:?}"), subject, decision: decision.to_owned() }

@@ -14,6 +14,8 @@ pub(crate) struct Identity {
     pub id: String,
     pub roles: BTreeSet<Role>,
     pub patient: Option<Uuid>,
+    pub practitioner: Option<Uuid>,
+    pub organization: Option<Uuid>,
     pub scopes: Vec<String>,
     pub client_id: Option<String>,
     pub expires_at: i64,
@@ -117,6 +119,16 @@ impl Caller {
     /// The patient record that is the caller's own, from the `patient` claim.
     pub fn patient(&self) -> Option<Uuid> {
         self.0.patient
+    }
+
+    /// The practitioner of the directory that the caller is, from the `fhirUser` claim (SMART App Launch 2.2).
+    pub fn practitioner(&self) -> Option<Uuid> {
+        self.0.practitioner
+    }
+
+    /// The organization of the directory that the caller works for, from the `organization` claim.
+    pub fn organization(&self) -> Option<Uuid> {
+        self.0.organization
     }
 
     /// The scopes of the token, in its order.

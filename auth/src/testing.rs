@@ -2,6 +2,8 @@
 //!
 //! Behind the `testing` feature, which no service enables.
 
+mod routes;
+
 use std::collections::HashMap;
 
 use axum::Router;
@@ -17,10 +19,15 @@ use crate::{
     verifier::{Verifier, VerifierConfig},
 };
 
+pub use routes::{About, Door, ROUTES, Route, Standing};
+
 /// The audience of every test.
 pub const AUDIENCE: &str = "nexushealth";
 /// The secret of every account of a [`TestIssuer`]; the accounts are named after the roles.
 pub const SECRET: &str = "test-secret-0123456789abcdef";
+
+/// The organization that the clinicians among [`TestIssuer::token`]'s callers work for.
+pub const ORGANIZATION: Uuid = Uuid::from_u128(0x0a9a_0000_0000_4000_8000_0000_0000_0001);
 
 /// A caller without a token. Everything outside tests gets its callers from the verifier.
 pub fn caller_for_test(id: &str, roles: &[Role], patient: Option<Uuid>) -> Caller {
@@ -28,6 +35,8 @@ pub fn caller_for_test(id: &str, roles: &[Role], patient: Option<Uuid>) -> Calle
         id: id.to_owned(),
         roles: roles.iter().copied().collect(),
         patient,
+        practitioner: None,
+        organization: None,
         scopes: Vec::new(),
         client_id: Some(id.to_owned()),
         expires_at: i64::MAX,
@@ -75,9 +84,23 @@ impl TestIssuer {
         verifier
     }
 
-    /// A valid token with one role; `sub` is `test-<role>`.
+    /// A valid token with one role; `sub` is `test-<role>`. Whoever cares for patients works for [`ORGANIZATION`].
     pub fn token(&self, role: Role) -> String {
-        self.mint(&self.claims(&format!("test-{role}"), &[role], None))
+        let mut claims = self.claims(&format!("test-{role}"), &[role], None);
+        if matches!(role, Role::Nurse | Role::Physician | Role::Pharmacist) {
+            claims["organization"] = json!(ORGANIZATION);
+        }
+        self.mint(&claims)
+    }
+
+    /// A valid token with one role of somebody who is in the directory, and who may work for an organization.
+    pub fn token_of(&self, role: Role, practitioner: Uuid, organization: Option<Uuid>) -> String {
+        let mut claims = self.claims(&format!("{role}-{practitioner}"), &[role], None);
+        claims["fhirUser"] = json!(format!("Practitioner/{practitioner}"));
+        if let Some(organization) = organization {
+            claims["organization"] = json!(organization);
+        }
+        self.mint(&claims)
     }
 
     /// A valid token with one role that is bound to the holder's key.

@@ -106,6 +106,9 @@ struct Claims {
     client_id: Option<String>,
     azp: Option<String>,
     patient: Option<Uuid>,
+    #[serde(rename = "fhirUser")]
+    fhir_user: Option<String>,
+    organization: Option<Uuid>,
     scope: Option<String>,
     #[serde(default)]
     roles: Vec<String>,
@@ -188,14 +191,22 @@ pub(crate) fn read_caller(jws: &Jws<'_>, expected: &Expected<'_>) -> Result<Call
     if id.len() > SUBJECT_BYTES_MAX {
         return Err(TokenError::Malformed);
     }
+    let fhir_user = claims.fhir_user.as_deref();
     Ok(Caller::new(Identity {
         id,
         roles: claims.roles.iter().filter_map(|name| name.parse::<Role>().ok()).collect::<BTreeSet<_>>(),
-        patient: claims.patient,
+        patient: claims.patient.or_else(|| user_of_type(fhir_user, "Patient")),
+        practitioner: user_of_type(fhir_user, "Practitioner"),
+        organization: claims.organization,
         scopes: claims.scope.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
         client_id: claims.client_id.or(claims.azp),
         expires_at,
     }))
+}
+
+/// The id in `Practitioner/<uuid>`. Another server's user (an absolute URL) is nobody in our directory, and stands for no one.
+fn user_of_type(fhir_user: Option<&str>, resource_type: &str) -> Option<Uuid> {
+    fhir_user?.strip_prefix(resource_type)?.strip_prefix('/')?.parse().ok()
 }
 
 /// Whether a token that ends at `expires_at` is over.

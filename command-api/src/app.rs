@@ -64,12 +64,14 @@ impl App {
         let id = resource.id().unwrap_or_else(|| call.new_id());
         resource.set_id(id);
         let subject = if A::ABOUT_A_PATIENT { subject } else { id };
+        let creates = Some(resource.resource_type().to_owned());
         let action = command(resource);
         let task = Task {
             name,
             id,
             subject: Some(subject),
             permission,
+            creates,
             action: Box::new(move |_: &Standing<A>| Ok(action.clone())),
         };
         self.run(call, task).await
@@ -99,7 +101,7 @@ impl App {
         id: Uuid,
         action: impl Fn(&Standing<A>) -> Result<A::Action, Refusal> + Send + Sync + 'static,
     ) -> Result<Accepted, Refusal> {
-        self.run(call, Task { name, id, subject: None, permission, action: Box::new(action) }).await
+        self.run(call, Task { name, id, subject: None, permission, creates: None, action: Box::new(action) }).await
     }
 
     async fn run<A: Lean>(&self, call: &Call, task: Task<A>) -> Result<Accepted, Refusal> {

@@ -21,6 +21,7 @@ mod appointments;
 mod conditions;
 mod consents;
 mod directory;
+mod emergencies;
 mod encounters;
 mod erasure;
 mod fhir;

@@ -86,6 +86,8 @@ pub enum Refusal {
     ClaimTaken { kind: String },
     #[error("the caller may not do this")]
     Forbidden,
+    #[error("neither the caller nor their organization cares for the patient")]
+    Unrelated,
     #[error("there is no such thing")]
     NotFound,
     #[error("the precondition does not hold")]
@@ -175,7 +177,7 @@ impl Refusal {
             Self::Store(StoreError::Overloaded) => "overloaded",
             Self::Store(_) | Self::Unreadable(_) | Self::Internal(_) | Self::Contended => "failed",
             Self::PreconditionFailed { .. } | Self::InFlight | Self::KeyReused | Self::ClaimTaken { .. } => "conflict",
-            Self::Request(_) | Self::Faults(_) | Self::Forbidden | Self::NotFound => "refused",
+            Self::Request(_) | Self::Faults(_) | Self::Forbidden | Self::Unrelated | Self::NotFound => "refused",
             Self::Again(refusal) => refusal.outcome(),
         }
     }
@@ -187,6 +189,7 @@ impl Refusal {
             Self::Faults(faults) => faults_problem(&faults),
             Self::ClaimTaken { kind } => Problem::claim_taken(kind),
             Self::Forbidden => Problem::forbidden(),
+            Self::Unrelated => Problem::no_care_relationship(),
             Self::NotFound => Problem::not_found(),
             Self::PreconditionFailed { sequence } => Problem::version_mismatch(sequence),
             Self::KeyReused => Problem::idempotency_key_reused(),

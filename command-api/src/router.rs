@@ -13,8 +13,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::App;
 use crate::openapi::ApiDocument;
 use crate::{
-    allergies, appointments, conditions, consents, directory, encounters, erasure, fhir, medication_orders,
-    observations, patients, records,
+    allergies, appointments, conditions, consents, directory, emergencies, encounters, erasure, fhir,
+    medication_orders, observations, patients, records,
 };
 
 /// The commands, and the document that describes them.
@@ -29,6 +29,7 @@ pub fn commands() -> (Router<App>, OpenApi) {
         .merge(medication_orders::routes())
         .merge(appointments::routes())
         .merge(consents::routes())
+        .merge(emergencies::routes())
         .merge(records::routes())
         .merge(directory::routes())
         .merge(fhir::routes())

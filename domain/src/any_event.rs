@@ -9,6 +9,7 @@ use crate::clinical_record::ClinicalRecord;
 use crate::condition::Condition;
 use crate::consent::Consent;
 use crate::directory_entry::DirectoryEntry;
+use crate::emergency_access::EmergencyAccess;
 use crate::encounter::Encounter;
 use crate::fhir::Resource;
 use crate::medication_order::MedicationOrder;
@@ -122,6 +123,7 @@ any_event!(
     MedicationOrder,
     Appointment,
     Consent,
+    EmergencyAccess,
     ClinicalRecord,
     DirectoryEntry,
 );

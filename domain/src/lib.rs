@@ -3,6 +3,7 @@
 //! Everything here is a plain function over values. Time, identifiers, keys, databases and HTTP live in other crates;
 //! nothing in this one reads a clock, draws a random number or does I/O.
 
+pub mod access;
 pub mod fhir;
 pub mod types;
 
@@ -17,6 +18,7 @@ pub mod clinical_record;
 pub mod condition;
 pub mod consent;
 pub mod directory_entry;
+pub mod emergency_access;
 pub mod encounter;
 pub mod medication_order;
 pub mod observation;

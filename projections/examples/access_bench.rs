@@ -9,8 +9,8 @@
 #![expect(clippy::print_stdout, reason = "a measurement prints its figures")]
 #![allow(dead_code, unused_imports, reason = "the world is the tests'")]
 
-#[path = "../tests/query/access.rs"]
-mod access;
+#[path = "../tests/query/access_log.rs"]
+mod access_log;
 #[path = "../tests/query/world.rs"]
 mod world;
 
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use access::AccessWorld;
+use access_log::AccessWorld;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod read_model;
 pub mod registry;
 
+pub mod access_grants;
 pub mod access_log;
 pub mod appointments;
 pub mod fhir_resources;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access_grants::AccessGrants;
 use crate::access_log::{AccessErasures, AccessLog};
 use crate::appointments::Appointments;
 use crate::fhir_resources::FhirResources;
@@ -16,6 +17,7 @@ use crate::ward_census::WardCensus;
 /// Every read model of the log of events, in the order in which they are described in the architecture.
 pub fn read_models() -> Vec<Arc<dyn ReadModel>> {
     vec![
+        Arc::new(AccessGrants),
         Arc::new(PatientDirectory),
         Arc::new(PatientChart),
         Arc::new(VitalSigns),

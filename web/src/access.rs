@@ -15,7 +15,7 @@ use std::{
 use futures::future::BoxFuture;
 use nexus_auth::{
     Caller,
-    policy::{Action, Decision},
+    policy::{Action, Circumstances, Decision, ResourceContext, decide},
 };
 use uuid::Uuid;
 
@@ -108,8 +108,23 @@ pub trait OpenAccess: Send {
     fn complete(self: Box<Self>, completion: Completion);
 }
 
-/// Notes a decision of the policy about the current request.
-pub fn note_decision(action: Action, subject: Option<Uuid>, decision: Decision) {
+/// Asks the policy, and notes what it says about the current request.
+pub fn judge(
+    caller: &Caller,
+    action: Action,
+    resource: &ResourceContext<'_>,
+    circumstances: &Circumstances,
+) -> Decision {
+    let decision = decide(caller, action, resource, circumstances);
+    note_decision(action, resource.subject, decision);
+    let whole = Circumstances { emergency: false, ..*circumstances };
+    if circumstances.emergency && decision == Decision::Allow && decide(caller, action, resource, &whole) != decision {
+        note(|noted| noted.break_glass = true);
+    }
+    decision
+}
+
+fn note_decision(action: Action, subject: Option<Uuid>, decision: Decision) {
     note(|noted| {
         let entry = (action, subject, decision);
         if noted.decisions.len() < DECISIONS_MAX && !noted.decisions.contains(&entry) {
@@ -131,11 +146,6 @@ pub fn note_patients(patients: impl IntoIterator<Item = Uuid>) {
             }
         }
     });
-}
-
-/// Notes that the current request is allowed by broken glass only.
-pub fn note_break_glass() {
-    note(|noted| noted.break_glass = true);
 }
 
 /// Outside of a request that is recorded there is nowhere to note anything.

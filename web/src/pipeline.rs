@@ -24,7 +24,7 @@ use futures::FutureExt;
 use metrics::{counter, gauge, histogram};
 use nexus_auth::{
     Caller, TokenError, Verifier,
-    policy::{Action, Decision, ResourceContext, decide},
+    policy::{Action, Circumstances, Decision, ResourceContext},
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{Instrument, Span, field::Empty};
@@ -147,13 +147,22 @@ pub fn docs_page(router: Router) -> Router {
     }))
 }
 
+/// The policy's answer as a problem where nothing is known about caller and patient: see [`authorize_in`].
+pub fn authorize(caller: &Caller, action: Action, resource: &ResourceContext<'_>) -> Result<(), Problem> {
+    authorize_in(caller, action, resource, &Circumstances::default())
+}
+
 /// The policy's answer as a problem: 403 where the caller may know, 404 where not.
-pub fn authorize(caller: &Caller, action: Action, resource: &ResourceContext) -> Result<(), Problem> {
-    let decision = decide(caller, action, resource);
-    access::note_decision(action, resource.subject, decision);
-    let (label, outcome) = match decision {
+pub fn authorize_in(
+    caller: &Caller,
+    action: Action,
+    resource: &ResourceContext<'_>,
+    circumstances: &Circumstances,
+) -> Result<(), Problem> {
+    let (label, outcome) = match access::judge(caller, action, resource, circumstances) {
         Decision::Allow => ("allow", Ok(())),
         Decision::Deny => ("deny", Err(Problem::forbidden())),
+        Decision::Unrelated => ("unrelated", Err(Problem::no_care_relationship())),
         Decision::Hide => ("hide", Err(Problem::not_found())),
     };
     counter!("auth_decisions_total", "decision" => label).increment(1);

@@ -54,6 +54,7 @@ problem_types! {
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     UNAUTHENTICATED = "unauthenticated", UNAUTHORIZED, "A valid bearer token is needed";
     FORBIDDEN = "forbidden", FORBIDDEN, "Not permitted";
+    NO_CARE_RELATIONSHIP = "no-care-relationship", FORBIDDEN, "No care relationship with the patient";
     RULE_VIOLATED = "rule-violated", CONFLICT, "A rule forbids this";
     CLAIM_TAKEN = "claim-taken", CONFLICT, "Something that must be unique is taken";
     VERSION_MISMATCH = "version-mismatch", PRECONDITION_FAILED, "The resource has another version than expected";
@@ -257,7 +258,15 @@ impl Problem {
     }
 
     pub fn forbidden() -> Self {
-        Self::of(&FORBIDDEN).with_detail("The roles of the token do not allow this.")
+        Self::of(&FORBIDDEN).with_detail("The roles or scopes of the token do not allow this.")
+    }
+
+    /// The role would do, but neither the caller nor their organization cares for the patient.
+    pub fn no_care_relationship() -> Self {
+        Self::of(&NO_CARE_RELATIONSHIP).with_detail(
+            "Neither you nor your organization has an open encounter or a current appointment with the patient. In an \
+             emergency a physician may open the record: POST /v1/patients/{id}/break-glass.",
+        )
     }
 
     /// A rule of the domain refuses because of the state that things are in (409).

@@ -1,5 +1,5 @@
 //! The accounts of the built-in issuer: a JSON file
-//! `{id: {secret_sha256?, jwks?, roles, person?, redirect_uris?, patient?, scope?, name?}}`.
+//! `{id: {secret_sha256?, jwks?, roles, person?, redirect_uris?, patient?, fhirUser?, organization?, scope?, name?}}`.
 //!
 //! An account is a service (it has a secret or publishes its keys and asks for itself), a demo person (it signs in on the
 //! page with its secret), or an application (it has addresses to send people back to, and asks for them).
@@ -53,6 +53,12 @@ pub struct Client {
     /// The patient record that is the account holder's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patient: Option<Uuid>,
+    /// The resource that the account holder is, such as `Practitioner/<uuid>`.
+    #[serde(default, rename = "fhirUser", skip_serializing_if = "Option::is_none")]
+    pub fhir_user: Option<String>,
+    /// The organization of the directory that the account holder works for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<Uuid>,
     /// The scopes that it may ask for, separated by spaces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,

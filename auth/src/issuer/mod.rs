@@ -91,6 +91,10 @@ struct Claims<'a> {
     roles: &'a [crate::Role],
     #[serde(skip_serializing_if = "Option::is_none")]
     patient: Option<Uuid>,
+    #[serde(rename = "fhirUser", skip_serializing_if = "Option::is_none")]
+    fhir_user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization: Option<Uuid>,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +145,8 @@ impl Issuer {
                 client_id: grant.client_id,
                 roles: &grant.account.roles,
                 patient: grant.account.patient,
+                fhir_user: grant.account.fhir_user.as_deref(),
+                organization: grant.account.organization,
                 scope: grant.scope,
                 cnf: grant.bound_to.map(|jkt| Confirmation { jkt }),
             },

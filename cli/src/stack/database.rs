@@ -10,12 +10,13 @@ use super::secrets::DATABASE_ROLES;
 use super::{ACCESS_TOPIC, IdentityProvider, Secrets, Stack, TOPIC};
 
 const OWNER: &str = "nexus_migrator";
+const ANALYST: &str = "nexus_analyst";
 
 /// Each database and the roles that may enter it.
 const DATABASES: [(&str, &[&str]); 3] = [
     ("nexus_log", &["nexus_command", "nexus_relay", "nexus_projector", "nexus_query"]),
     ("nexus_keys", &["nexus_command", "nexus_projector", "nexus_query"]),
-    ("nexus_read", &["nexus_projector", "nexus_query"]),
+    ("nexus_read", &["nexus_projector", "nexus_query", "nexus_analyst"]),
 ];
 
 /// Creates what is missing on the server: roles with their passwords, databases with their owner.
@@ -82,7 +83,14 @@ async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {
         .await?;
     let verb = if exists { "alter" } else { "create" };
     // Names are constants of this file and passwords are hexadecimal: nothing here needs quoting.
-    execute(pool, format!("{verb} role {role} login password '{password}'")).await
+    execute(pool, format!("{verb} role {role} login password '{password}'")).await?;
+    if role == ANALYST {
+        // Whoever writes SQL by hand reads only, and not for ever.
+        for setting in ["default_transaction_read_only = on", "statement_timeout = '30s'"] {
+            execute(pool, format!("alter role {role} set {setting}")).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn create_database(pool: &PgPool, database: &str, owner: &str, roles: &[&str]) -> Result<()> {

@@ -16,11 +16,15 @@ use super::Stack;
 /// A demo account for each role, named after it.
 pub const ROLES: [&str; 9] =
     ["registrar", "nurse", "physician", "pharmacist", "patient", "auditor", "analyst", "operator", "service"];
-/// Who may log in to PostgreSQL: its superuser, the owner of the schemas, and one role per kind of service.
-pub const DATABASE_ROLES: [&str; 6] =
-    ["postgres", "nexus_migrator", "nexus_command", "nexus_relay", "nexus_projector", "nexus_query"];
+/// Who may log in to PostgreSQL: its superuser, the owner of the schemas, one role per kind of service, and analysts.
+pub const DATABASE_ROLES: [&str; 7] =
+    ["postgres", "nexus_migrator", "nexus_command", "nexus_relay", "nexus_projector", "nexus_query", "nexus_analyst"];
 /// The sample patient whose own record the demo account `patient` may see.
 pub const DEMO_PATIENT: &str = "7cd3260f-2795-3080-b267-3bb0a9f40624";
+/// The practitioner of the sample who is behind the demo account `physician`: has treated [`DEMO_PATIENT`].
+pub const DEMO_PRACTITIONER: &str = "06c075c2-c733-3de3-a271-a0e2d5889ba4";
+/// The hospital of the sample that the demo accounts of clinicians work for.
+pub const DEMO_ORGANIZATION: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 
 const SECRET_BYTES: usize = 32;
 
@@ -47,13 +51,23 @@ impl Secrets {
         if !master_key.exists() {
             MasterKey::generate_file(&master_key)?;
         }
-        if stack.secret_file("secrets.json").exists() {
-            return Self::load(stack);
-        }
-        let secrets = Self { databases: random_for(&DATABASE_ROLES)?, accounts: random_for(&ROLES)? };
+        let secrets = match stack.secret_file("secrets.json").exists() {
+            true => Self::load(stack)?.completed()?,
+            false => Self { databases: random_for(&DATABASE_ROLES)?, accounts: random_for(&ROLES)? },
+        };
         write_private(&stack.secret_file("clients.json"), &serde_json::to_vec_pretty(&secrets.clients())?)?;
         write_private(&stack.secret_file("secrets.json"), &serde_json::to_vec_pretty(&secrets)?)?;
         Ok(secrets)
+    }
+
+    /// With passwords for roles that a stack of an older version did not have.
+    fn completed(mut self) -> Result<Self> {
+        for role in DATABASE_ROLES {
+            if !self.databases.contains_key(role) {
+                self.databases.insert(role.to_owned(), random_secret()?);
+            }
+        }
+        Ok(self)
     }
 
     /// The accounts as the issuer reads them: it knows only hashes.
@@ -66,6 +80,12 @@ impl Secrets {
             }
             if account == "patient" {
                 client["patient"] = DEMO_PATIENT.into();
+            }
+            if matches!(account.as_str(), "nurse" | "physician" | "pharmacist") {
+                client["organization"] = DEMO_ORGANIZATION.into();
+            }
+            if account == "physician" {
+                client["fhirUser"] = format!("Practitioner/{DEMO_PRACTITIONER}").into();
             }
             (account.clone(), client)
         };

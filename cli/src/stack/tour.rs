@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use sqlx::PgPool;
 
-use super::secrets::{DEMO_PATIENT, ROLES};
+use super::secrets::{DEMO_ORGANIZATION, DEMO_PATIENT, ROLES};
 use super::{Secrets, Service, Stack, database, status};
 use crate::{output, token};
 
@@ -32,8 +32,17 @@ pub async fn print(stack: &Stack) -> Result<()> {
     output::line(format_args!("\nThree requests to try ({write}/docs and {read}/docs have all):\n"));
     output::line("# Search a patient by name");
     output::line(format_args!("curl -sS {authorization} '{read}/v1/patients?name={DEMO_PATIENT_NAME}'\n"));
-    output::line("# Read the chart");
-    output::line(format_args!("curl -sS {authorization} '{read}/v1/patients/{DEMO_PATIENT}/chart'\n"));
+    output::line(
+        "# Start an encounter at the nurse's hospital, without which the record is not theirs to open, and read the chart",
+    );
+    output::line(format_args!(
+        r#"POSITION=$(curl -sS -o /dev/null -D - {authorization} -H 'Content-Type: application/json' \
+  -H "Idempotency-Key: $(cat /proc/sys/kernel/random/uuid)" '{write}/v1/patients/{DEMO_PATIENT}/encounters' \
+  -d '{{"class": {{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}}, "organization": "{DEMO_ORGANIZATION}"}}' \
+  | tr -d '\r' | sed -n 's/^nexus-position: //Ip')
+curl -sS {authorization} -H "Nexus-Position: $POSITION" '{read}/v1/patients/{DEMO_PATIENT}/chart'
+"#
+    ));
     output::line("# Record a heart rate, and see it: the query waits for the position that the command was given");
     output::line(format_args!(
         r#"POSITION=$(curl -sS -o /dev/null -D - {authorization} -H 'Content-Type: application/json' \

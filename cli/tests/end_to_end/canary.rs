@@ -51,6 +51,13 @@ async fn leave_marks(stack: &Stack) {
     let registered: Value = registered.json().await.unwrap();
     let id = registered["id"].as_str().unwrap();
 
+    // The demo physician works for this hospital of the sample; an encounter there makes the patient theirs to treat.
+    let encounter = json!({
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"},
+        "organization": "d0894f6b-78d7-338d-82ad-b63de4d40014"
+    });
+    let started = post(format!("/v1/patients/{id}/encounters"), &physician, &encounter).await.unwrap();
+    assert_eq!(started.status(), 201, "{}", started.text().await.unwrap());
     let condition = json!({"code": {"system": "http://snomed.info/sct", "code": "38341003", "display": MARKS[5]}});
     let recorded = post(format!("/v1/patients/{id}/conditions"), &physician, &condition).await.unwrap();
     assert_eq!(recorded.status(), 201, "{}", recorded.text().await.unwrap());

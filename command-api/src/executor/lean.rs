@@ -8,6 +8,7 @@ use nexus_domain::clinical_record::ClinicalRecord;
 use nexus_domain::condition::Condition;
 use nexus_domain::consent::Consent;
 use nexus_domain::directory_entry::DirectoryEntry;
+use nexus_domain::emergency_access::EmergencyAccess;
 use nexus_domain::encounter::Encounter;
 use nexus_domain::medication_order::{MedicationOrder, MedicationOrderCommand};
 use nexus_domain::observation::Observation;
@@ -81,6 +82,7 @@ caches! {
     medication_order: MedicationOrder = 32,
     appointment: Appointment = 32,
     consent: Consent = 16,
+    emergency_access: EmergencyAccess = 4,
     clinical_record: ClinicalRecord = 16,
     directory_entry: DirectoryEntry = 16,
 }
@@ -128,6 +130,7 @@ lean! {
     Condition: condition, true;
     Allergy: allergy, true;
     Consent: consent, true;
+    EmergencyAccess: emergency_access, true;
     ClinicalRecord: clinical_record, true;
     DirectoryEntry: directory_entry, false;
 }

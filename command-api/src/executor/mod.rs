@@ -4,6 +4,7 @@
 //! loop here only has to load again and decide again when something moved. It does not know HTTP.
 
 mod answer;
+mod circumstances;
 mod in_flight;
 mod lean;
 mod load;
@@ -14,13 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use nexus_auth::policy::{self, Action, Decision, ResourceContext};
+use nexus_auth::policy::{self, Action, Circumstances, Decision, ResourceContext};
 use nexus_domain::types::ClaimChange;
 use nexus_domain::{Issued, Origin};
 use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim};
 use uuid::Uuid;
 
 pub use answer::{Answer, Told};
+pub use circumstances::Relations;
 pub use in_flight::{InFlight, Turn};
 pub use lean::{Cache, Caches, Lean};
 pub use load::{Freshness, LoadError, Standing, keep, load};
@@ -49,6 +51,8 @@ pub struct Task<A: Lean> {
     pub subject: Option<Uuid>,
     /// What the caller must be allowed to do.
     pub permission: Action,
+    /// The resource type of what the command creates, if it creates something.
+    pub creates: Option<String>,
     pub action: MakeAction<A>,
 }
 
@@ -58,6 +62,7 @@ pub struct Executor {
     pub log: EventLog,
     pub caches: Caches,
     pub existence: Existence,
+    pub relations: Relations,
     pub in_flight: InFlight,
     snapshots: Snapshots,
 }
@@ -85,6 +90,7 @@ impl Executor {
         });
         Self {
             existence: Existence::new(log.clone()),
+            relations: Relations::new(log.clone()),
             snapshots: Snapshots::start(log.clone()),
             log,
             caches,
@@ -103,6 +109,9 @@ impl Executor {
     }
 
     async fn execute_once<A: Lean>(&self, call: &Call, task: &Task<A>) -> Result<Answer, Refusal> {
+        if !policy::may_ever(&call.caller, task.permission) {
+            return Err(Refusal::Forbidden);
+        }
         let _turn = self.in_flight.enter(call)?;
         let answer = match self.settle::<A>(call, task).await {
             Err(refusal) => match refusal.erased_subject() {
@@ -119,9 +128,10 @@ impl Executor {
         if let Some(answer) = self.first_answer(call).await? {
             return Ok(answer);
         }
-        match policy::decide(&call.caller, permission, &ResourceContext::of_subject(subject)) {
+        let context = ResourceContext::of_subject(subject);
+        match policy::decide(&call.caller, permission, &context, &Circumstances::default()) {
             Decision::Deny => Err(Refusal::Forbidden),
-            Decision::Allow | Decision::Hide => Err(Refusal::NotFound),
+            Decision::Allow | Decision::Unrelated | Decision::Hide => Err(Refusal::NotFound),
         }
     }
 
@@ -151,7 +161,7 @@ impl Executor {
         now: DateTime<Utc>,
     ) -> Result<Attempt, Refusal> {
         let sequence = view.standing.sequence;
-        view.authorise(call, task)?;
+        view.authorise(self, call, task).await?;
         if call.if_match.as_ref().is_some_and(|wanted| !wanted.holds(sequence)) {
             return Ok(Attempt::Settled(Err(Refusal::PreconditionFailed { sequence: Some(sequence) })));
         }
@@ -182,10 +192,12 @@ impl Executor {
     ) -> Result<Attempt, Refusal> {
         let subject = view.subject.ok_or(Refusal::NotFound)?;
         let (append, next, told) = prepare(call, id, subject, view, events)?;
+        let concerned = Relations::concerned(&append);
         match self.log.append(append).await? {
             Outcome::Appended(receipt) => {
                 let next = Arc::new(Standing { recorded_at: Some(receipt.recorded_at), ..next });
                 keep(&self.caches, id, &next);
+                self.relations.forget(&concerned);
                 self.snapshots.after_append(id, view.standing.sequence, &next);
                 Ok(Attempt::Done(Answer { told, receipt: Some(receipt), replayed: false, published: None }))
             }

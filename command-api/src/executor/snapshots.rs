@@ -125,6 +125,7 @@ mod tests {
     use nexus_domain::condition::Condition;
     use nexus_domain::consent::Consent;
     use nexus_domain::directory_entry::DirectoryEntry;
+    use nexus_domain::emergency_access::EmergencyAccess;
     use nexus_domain::encounter::Encounter;
     use nexus_domain::medication_order::MedicationOrder;
     use nexus_domain::observation::Observation;
@@ -151,6 +152,7 @@ mod tests {
             members::<MedicationOrder>(),
             members::<Appointment>(),
             members::<Consent>(),
+            members::<EmergencyAccess>(),
             members::<ClinicalRecord>(),
             members::<DirectoryEntry>(),
         ];
@@ -166,6 +168,7 @@ Allergy: resource filed status
 MedicationOrder: resource filed step
 Appointment: resource filed step holds_slots
 Consent: resource filed status
+EmergencyAccess: resource filed
 ClinicalRecord: resource filed retracted
 DirectoryEntry: resource filed";
 

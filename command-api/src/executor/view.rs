@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use chrono::Utc;
 use cqrs_es::Aggregate;
-use nexus_auth::policy::{self, Decision, ResourceContext};
+use nexus_auth::policy::{self, Circumstances, Decision, ResourceContext};
 use nexus_domain::PatientFacts;
 use nexus_domain::allergy::{ActiveAllergy, Allergy};
 use nexus_domain::patient::Patient;
@@ -11,6 +12,7 @@ use nexus_event_store::{EventLog, Expectation, StoredEvent};
 use nexus_web::access;
 use uuid::Uuid;
 
+use super::circumstances::context_of;
 use super::{Answer, Executor, Freshness, Lean, Standing, Task, Told, load, stream_at};
 use crate::call::Call;
 use crate::refusal::Refusal;
@@ -79,16 +81,27 @@ impl<A: Lean> View<A> {
     }
 
     /// Whether the caller may do this, judged by whose data it really is.
-    pub fn authorise(&self, call: &Call, task: &Task<A>) -> Result<(), Refusal> {
-        // The path may name one patient and the stream belong to another: the stream counts.
-        let context = self.subject.map_or_else(ResourceContext::none, ResourceContext::of_subject);
-        let decision = policy::decide(&call.caller, task.permission, &context);
-        access::note_decision(task.permission, context.subject, decision);
-        match decision {
-            Decision::Allow => Ok(()),
-            Decision::Deny => Err(Refusal::Forbidden),
-            Decision::Hide => Err(Refusal::NotFound),
+    pub async fn authorise(&self, executor: &Executor, call: &Call, task: &Task<A>) -> Result<(), Refusal> {
+        let resource = self.standing.state.resource();
+        // The path may name one patient and the stream belong to another: the stream counts. Of somebody who is not
+        // there, there is nothing to protect.
+        let subject = self.subject.filter(|_| self.patient.is_none_or(|(_, sequence)| sequence > 0));
+        let mut context = subject.map_or_else(ResourceContext::none, |subject| context_of(subject, resource));
+        if let Some(creates) = &task.creates {
+            context = context.to_be_created().of_type(creates);
         }
+        let (caller, action, now) = (&call.caller, task.permission, Utc::now());
+        let Some(subject) = subject.filter(|_| policy::depends_on_circumstances(caller, action)) else {
+            return answer(access::judge(caller, action, &context, &Circumstances::default()));
+        };
+        if let Some(known) = executor.relations.remembered(subject) {
+            let circumstances = known.circumstances(caller, resource, now);
+            if policy::decide(caller, action, &context, &circumstances) == Decision::Allow {
+                return answer(access::judge(caller, action, &context, &circumstances));
+            }
+        }
+        let known = executor.relations.read(subject).await?;
+        answer(access::judge(caller, action, &context, &known.circumstances(caller, resource, now)))
     }
 
     /// The answer to a command that has already had its effect.
@@ -111,6 +124,15 @@ impl<A: Lean> View<A> {
     }
 }
 
+fn answer(decision: Decision) -> Result<(), Refusal> {
+    match decision {
+        Decision::Allow => Ok(()),
+        Decision::Deny => Err(Refusal::Forbidden),
+        Decision::Unrelated => Err(Refusal::Unrelated),
+        Decision::Hide => Err(Refusal::NotFound),
+    }
+}
+
 /// The active allergies of a patient, and the position of the patient's partition up to which this is so.
 pub async fn allergies_of(log: &EventLog, subject: Uuid) -> Result<(Vec<ActiveAllergy>, i64), Refusal> {
     let (events, until) = log.subject_streams(subject, Allergy::TYPE).await?;
@@ -122,7 +144,7 @@ pub async fn allergies_of(log: &EventLog, subject: Uuid) -> Result<(Vec<ActiveAl
 }
 
 /// Events of several streams, each stream by itself and in order.
-fn by_stream(events: Vec<StoredEvent>) -> Vec<Vec<StoredEvent>> {
+pub(super) fn by_stream(events: Vec<StoredEvent>) -> Vec<Vec<StoredEvent>> {
     let mut streams: Vec<Vec<StoredEvent>> = Vec::new();
     for event in events {
         let id = event.header.aggregate_id;

@@ -49,6 +49,8 @@ const ROUTES: &[&str] = &[
     "POST /v1/appointments/{id}/no-show",
     "POST /v1/appointments/{id}/entered-in-error",
     "POST /v1/consents/{id}/withdraw",
+    "POST /v1/patients/{id}/break-glass",
+    "POST /v1/emergency-accesses/{id}/review",
     "PUT /v1/records/{type}/{id}",
     "POST /v1/records/{type}/{id}/retract",
     "POST /v1/directory",
@@ -138,6 +140,12 @@ fn operations(document: &Value) -> impl Iterator<Item = (String, String, &Value)
         let methods = methods.as_object().expect("a path has methods");
         methods.iter().map(|(method, operation)| (method.to_uppercase(), path.clone(), operation))
     })
+}
+
+/// The example of a route's body.
+pub fn example_of(document: &Value, route: &str) -> Value {
+    let named = |(method, path, _): &(String, String, &Value)| format!("{method} {path}") == route;
+    operations(document).find(named).map(|(_, _, operation)| example(document, operation)).expect("a route")
 }
 
 /// The example of an operation's body.

@@ -10,6 +10,7 @@ mod concurrency;
 mod idempotency;
 mod snapshots;
 
+mod access;
 mod bad_input;
 mod tokens;
 

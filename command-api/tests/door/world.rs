@@ -1,9 +1,10 @@
 //! A write door of one's own, started in this process: what every test stands on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use clap::Parser;
 use nexus_access_log::Batch;
+use nexus_auth::testing::ORGANIZATION;
 use nexus_command_api::Service;
 use nexus_command_api::config::Config;
 use nexus_event_store::relay::{Relay, RelayConfig};
@@ -12,6 +13,7 @@ use nexus_testkit::{Answer, Caller, Role, TestDatabase, TestIssuer, TestTopic, k
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,6 +33,10 @@ pub struct World {
     master_key: tempfile::TempDir,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    /// Where the clinicians among the callers work, once it is in the directory.
+    organization: OnceCell<()>,
+    /// Events that the world itself needed.
+    arranged: AtomicI64,
 }
 
 impl World {
@@ -47,6 +53,8 @@ impl World {
             master_key,
             stop: CancellationToken::new(),
             tasks: Vec::new(),
+            organization: OnceCell::new(),
+            arranged: AtomicI64::new(0),
         };
         world.url = world.another_door().await;
         world
@@ -95,9 +103,9 @@ impl World {
         self.caller(Role::Service)
     }
 
-    /// How many events the log holds.
+    /// How many events the log holds, without those that put a patient into care.
     pub async fn events(&self) -> i64 {
-        self.ask_log("select count(*) from events").await
+        self.ask_log::<i64>("select count(*) from events").await - self.arranged.load(Ordering::SeqCst)
     }
 
     /// Everything that the access log holds, opened.
@@ -128,9 +136,33 @@ impl World {
         answer
     }
 
-    /// Registers a patient and gives the id.
-    pub async fn patient(&self) -> Uuid {
+    /// Registers a patient of nobody and gives the id.
+    pub async fn stranger(&self) -> Uuid {
         id_of(&self.caller(Role::Registrar).post("/v1/patients", &patient(&fresh("mrn"))).await.expect(201))
+    }
+
+    /// Registers a patient in the care of the organization that all clinicians work for, and gives the id.
+    pub async fn patient(&self) -> Uuid {
+        let id = self.stranger().await;
+        self.take_into_care(id).await;
+        id
+    }
+
+    /// Starts an encounter at the organization that all clinicians work for.
+    pub async fn take_into_care(&self, patient: Uuid) {
+        self.organization
+            .get_or_init(|| async {
+                let organization = json!({"resourceType": "Organization", "id": ORGANIZATION, "name": "Hospital"});
+                self.service().post("/v1/directory", &organization).await.expect(201);
+                self.arranged.fetch_add(1, Ordering::SeqCst);
+            })
+            .await;
+        let encounter = json!({
+            "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"},
+            "organization": ORGANIZATION
+        });
+        self.service().post(&format!("/v1/patients/{patient}/encounters"), &encounter).await.expect(201);
+        self.arranged.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Registers a practitioner and gives the id.

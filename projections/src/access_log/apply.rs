@@ -174,6 +174,7 @@ fn decision(completed: &Completed) -> &'static str {
     match () {
         () if said("deny") => "deny",
         () if said("hide") => "hide",
+        () if said("unrelated") => "unrelated",
         () if said("allow") => "allow",
         () => "none",
     }

@@ -5,7 +5,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use nexus_auth::policy::{Action, ResourceContext};
-use nexus_domain::fhir::{Resource, is_directory_type, is_resource_type};
+use nexus_domain::access::sensitivity;
+use nexus_domain::fhir::{Resource, first_coding, is_directory_type, is_resource_type};
 use nexus_web::extract::{Path, Query, require_accept};
 use nexus_web::pipeline::{Authenticated, authorize};
 use nexus_web::problem::{Problem, ProblemBody};
@@ -15,7 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::{NAME, query};
-use crate::query_api::{After, PositionOnly, QueryApi};
+use crate::query_api::{After, Part, PositionOnly, QueryApi};
 
 const FHIR_JSON: &str = "application/fhir+json";
 
@@ -56,14 +57,21 @@ async fn read_resource(
         return Err(Problem::not_found());
     }
     let action = if is_directory_type(&resource_type) { Action::ReadDirectory } else { Action::ReadFhir };
-    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
-    let found = query::find(&api, &resource_type, id).await?;
-    // Whose it is comes from the row; a caller who may not know gets the same answer as for what is not there.
-    let context = found.as_ref().map_or(ResourceContext::none(), |found| ResourceContext::of_subject(found.subject));
-    authorize(&caller, action, &context)?;
-    let found = found.ok_or_else(Problem::not_found)?;
+    let after = after.and(params.position.as_deref())?;
+    api.wait(NAME, &after).await?;
+    let Some(found) = query::find(&api, &resource_type, id).await? else {
+        authorize(&caller, action, &ResourceContext::none().of_type(&resource_type))?;
+        return Err(Problem::not_found());
+    };
+    // Whose it is comes from the row, what it is from the resource; a caller who may not know gets the same answer as for
+    // what is not there.
+    let access = api.look(&caller, action, found.subject, &after).await?;
     let (sequence, recorded_at) = (found.sequence, found.recorded_at);
-    let resource = query::open(&api, &resource_type, id, found).await?.ok_or_else(Problem::not_found)?;
+    let resource = query::open(&api, &resource_type, id, found).await?;
+    let code = resource.as_ref().and_then(|resource| first_coding(resource.get("code"))).map(|coding| coding.code);
+    let sensitivity = resource.as_ref().map(sensitivity).unwrap_or_default();
+    access.authorize(&Part { resource_type: &resource_type, code: code.as_deref(), sensitivity })?;
+    let resource = resource.ok_or_else(Problem::not_found)?;
     answer(resource, sequence, recorded_at)
 }
 

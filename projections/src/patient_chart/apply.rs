@@ -1,6 +1,7 @@
 //! Events into rows: each resource of a chart in its section.
 
 use nexus_domain::AnyEvent;
+use nexus_domain::access::sensitivity;
 use nexus_event_store::Keyring;
 use sqlx::PgConnection;
 
@@ -10,13 +11,14 @@ use crate::rows;
 
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, section, sequence, status, standing, system, code,
-        started_at, ended_at, sealed)
+        started_at, ended_at, sensitivity, sealed)
     select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::smallint[],
-        $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::bytea[])
+        $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::smallint[], $13::bytea[])
     on conflict (id, resource_type) do update
     set patient = excluded.patient, section = excluded.section, sequence = excluded.sequence, status = excluded.status,
         standing = excluded.standing, system = excluded.system, code = excluded.code,
-        started_at = excluded.started_at, ended_at = excluded.ended_at, sealed = excluded.sealed
+        started_at = excluded.started_at, ended_at = excluded.ended_at, sensitivity = excluded.sensitivity,
+        sealed = excluded.sealed
     where excluded.sequence > t.sequence";
 
 const UPSERT_PATIENTS: &str = "
@@ -41,6 +43,7 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(codes)
         .bind(events.iter().map(|event| rows::occurred_at(event)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| section::ended_at(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| sensitivity(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
         .execute(tx)
         .await?;

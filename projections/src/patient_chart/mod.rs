@@ -30,7 +30,7 @@ impl ReadModel for PatientChart {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {

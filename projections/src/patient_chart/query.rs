@@ -10,7 +10,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{NAME, Section, context};
-use crate::query_api::{QueryApi, Sealed, database_problem};
+use crate::query_api::{Access, Part, QueryApi, Sealed, database_problem, page};
 
 /// An entry of the chart.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -52,6 +52,7 @@ pub(super) struct Row {
     started_at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
     sequence: i64,
+    sensitivity: i16,
     sealed: Vec<u8>,
 }
 
@@ -62,7 +63,8 @@ struct Private {
 }
 
 const OF_SECTIONS: &str = "
-    select asked.section, resource_type, id, status, standing, system, code, started_at, ended_at, sequence, sealed
+    select asked.section, resource_type, id, status, standing, system, code, started_at, ended_at, sequence,
+        sensitivity, sealed
     from unnest($2::text[]) as asked (section)
     cross join lateral (
         select * from entries
@@ -81,19 +83,43 @@ pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Proble
         .map_err(database_problem)
 }
 
-/// The rows of these sections after `key`, one more than the limit of each.
-pub(super) async fn rows(
+/// What the caller is shown of these sections after `key`, one more than the limit of each if there is more.
+pub(super) async fn shown(
     api: &QueryApi,
+    access: &Access<'_>,
     patient: Uuid,
     sections: &[Section],
     limit: i64,
+    key: Option<Key>,
+) -> Result<BTreeMap<String, Vec<Row>>, Problem> {
+    let mut found = rows(api, patient, sections, limit + 1, key).await?;
+    let shows = |row: &Row| access.shows(&row.part());
+    for section in sections {
+        let Some(of_section) = found.get_mut(section.as_str()) else { continue };
+        if !of_section.iter().all(shows) {
+            let read = |key, count| async move {
+                let mut rows = rows(api, patient, &[*section], count, key).await?;
+                Ok(rows.remove(section.as_str()).unwrap_or_default())
+            };
+            *of_section = page::fill(limit, key, read, Row::key, shows).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// So many rows of each of these sections after `key`.
+async fn rows(
+    api: &QueryApi,
+    patient: Uuid,
+    sections: &[Section],
+    count: i64,
     key: Option<Key>,
 ) -> Result<BTreeMap<String, Vec<Row>>, Problem> {
     let names: Vec<_> = sections.iter().map(|section| section.as_str()).collect();
     let rows: Vec<Row> = sqlx::query_as(OF_SECTIONS)
         .bind(patient)
         .bind(names)
-        .bind(limit + 1)
+        .bind(count)
         .bind(key.map(|(standing, _, _)| standing))
         .bind(key.map(|(_, started_at, _)| started_at))
         .bind(key.map(|(_, _, id)| id))
@@ -110,6 +136,10 @@ pub(super) async fn rows(
 impl Row {
     pub(super) fn key(&self) -> Key {
         (self.standing, self.started_at, self.id)
+    }
+
+    fn part(&self) -> Part<'_> {
+        Part { resource_type: &self.resource_type, code: self.code.as_deref(), sensitivity: self.sensitivity }
     }
 
     fn sealed(&self, patient: Uuid) -> Sealed {

@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use nexus_auth::policy::{Action, ResourceContext};
+use nexus_auth::policy::Action;
 use nexus_web::extract::{Path, Query};
-use nexus_web::pipeline::{Authenticated, authorize};
+use nexus_web::pipeline::Authenticated;
 use nexus_web::problem::{Problem, ProblemBody};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -71,15 +71,16 @@ async fn read_chart(
     Query(params): Query<ChartParams>,
     after: After,
 ) -> Result<Json<Chart>, Problem> {
-    authorize(&caller, Action::ReadChart, &ResourceContext::of_subject(patient))?;
+    let after = after.and(params.position.as_deref())?;
+    let access = api.access(&caller, Action::ReadChart, patient, &after).await?;
     let limit = page::limit(params.limit)?;
     let key = read_cursor(&api, patient, &params)?;
-    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
+    api.wait(NAME, &after).await?;
     if !query::exists(&api, patient).await? || api.is_erased(patient).await? {
         return Err(Problem::not_found());
     }
     let wanted = params.section.map_or(Section::ALL.to_vec(), |section| vec![section]);
-    let mut rows = query::rows(&api, patient, &wanted, limit, key).await?;
+    let mut rows = query::shown(&api, &access, patient, &wanted, limit, key).await?;
     let mut sections = Vec::with_capacity(wanted.len());
     for section in wanted {
         let rows = rows.remove(section.as_str()).unwrap_or_default();

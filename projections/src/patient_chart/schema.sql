@@ -12,6 +12,8 @@ create table entries (
     code text,
     started_at timestamptz not null,
     ended_at timestamptz,
+    -- 0 normal, 1 restricted, 2 very restricted.
+    sensitivity smallint not null,
     -- Display, text, and what else the section shows.
     sealed bytea not null,
     primary key (id, resource_type)

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use nexus_auth::policy::{Action, Decision, ResourceContext, decide};
+use nexus_auth::Role;
+use nexus_auth::policy::{Action, Circumstances, Decision, ResourceContext, decide};
 use nexus_domain::fhir::{FhirDateTime, Precision};
 use nexus_web::extract::{Path, Query};
 use nexus_web::pipeline::{Authenticated, authorize};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use super::NAME;
 use super::query::{self, Found, Search, WORDS_MAX};
+use super::rank::Match;
 use super::summary::{PatientDetail, PatientSummary};
 use crate::query_api::{After, PositionOnly, QueryApi, page};
 
@@ -61,7 +63,8 @@ struct PatientPage {
 /// Find patients by number, name or birth date.
 ///
 /// What is given must all fit. Names forgive one typo each and other spellings of the same sound; the best fit is first.
-/// A search compares some hundred candidates; `truncated` says when there were more.
+/// Of patients whom neither the caller nor their organization cares for, a search shows only what it takes to tell people
+/// apart (`limited`). A search compares some hundred candidates; `truncated` says when there were more.
 #[utoipa::path(
     get,
     path = "/v1/patients",
@@ -90,13 +93,20 @@ async fn search_patients(
     }
     let more = page::cut(&mut matches, limit);
     let next = matches.last().filter(|_| more).map(|last| api.cursor(SCOPE, &(last.score.to_bits(), last.id)));
-    let items = matches.iter().map(|it| PatientSummary::of(it.id, &it.patient, Some(it.score))).collect();
-    Ok(Json(PatientPage { items, next, truncated }))
+    let ids: Vec<_> = matches.iter().map(|it| it.id).collect();
+    let known = api.known_to(&caller, &ids).await?;
+    let summary = |it: &Match| {
+        let summary = PatientSummary::of(it.id, &it.patient, Some(it.score));
+        if known.contains(&it.id) { summary } else { summary.limited() }
+    };
+    Ok(Json(PatientPage { items: matches.iter().map(summary).collect(), next, truncated }))
 }
 
 const SCOPE: &str = "patients";
 
 /// Read what the directory knows of a patient.
+///
+/// Without a care relationship only what it takes to tell people apart (`limited`).
 #[utoipa::path(
     get,
     path = "/v1/patients/{id}",
@@ -114,12 +124,20 @@ async fn read_patient(
     Query(params): Query<PositionOnly>,
     after: After,
 ) -> Result<Json<PatientDetail>, Problem> {
+    let after = after.and(params.position.as_deref())?;
     let context = ResourceContext::of_subject(id);
-    // Whoever may find the patient may see this, and so may whoever may open the chart.
-    let may_find = decide(&caller, Action::SearchPatients, &context) == Decision::Allow;
-    authorize(&caller, if may_find { Action::SearchPatients } else { Action::ReadChart }, &context)?;
-    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
-    query::find(&api, id).await?.map(Json).ok_or_else(Problem::not_found)
+    // Whoever may open the chart sees all of this; whoever may find the patient sees what it takes to tell people apart.
+    let chart = api.look(&caller, Action::ReadChart, id, &after).await?;
+    let may_find = decide(&caller, Action::SearchPatients, &context, &Circumstances::default()) == Decision::Allow;
+    let whole = caller.has(Role::Registrar) || chart.is_open();
+    if may_find && !chart.is_open() {
+        authorize(&caller, Action::SearchPatients, &context)?;
+    } else {
+        chart.authorize_record()?;
+    }
+    api.wait(NAME, &after).await?;
+    let found = query::find(&api, id).await?.ok_or_else(Problem::not_found)?;
+    Ok(Json(if whole { found } else { found.limited() }))
 }
 
 fn read_search(params: &SearchParams) -> Result<Search, Problem> {

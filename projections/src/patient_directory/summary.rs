@@ -44,6 +44,8 @@ pub struct PatientSummary {
     pub deceased: bool,
     /// The record that took this one's place, if this one turned out to be a duplicate.
     pub replaced_by: Option<Uuid>,
+    /// Without a care relationship identifiers are left out.
+    pub limited: bool,
     /// How well the name fits what was asked for, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
@@ -74,6 +76,8 @@ pub struct PatientDetail {
     pub deceased_at: Option<String>,
     pub replaced_by: Option<Uuid>,
     pub entered_in_error: bool,
+    /// Without a care relationship identifiers, address, contacts and the time of death are left out.
+    pub limited: bool,
 }
 
 impl PatientSummary {
@@ -86,8 +90,14 @@ impl PatientSummary {
             identifiers: patient.items("identifier").to_vec(),
             deceased: deceased(patient),
             replaced_by: replaced_by(patient),
+            limited: false,
             score,
         }
+    }
+
+    /// What it takes to tell people apart: name, birth date, gender.
+    pub(super) fn limited(self) -> Self {
+        Self { identifiers: Vec::new(), limited: true, ..self }
     }
 }
 
@@ -107,7 +117,14 @@ impl PatientDetail {
             deceased_at: patient.text("deceasedDateTime").map(str::to_owned),
             replaced_by: summary.replaced_by,
             entered_in_error: withdrawn,
+            limited: false,
         }
+    }
+
+    /// What it takes to tell people apart: name, birth date, gender.
+    pub(super) fn limited(self) -> Self {
+        let (identifiers, address, telecom) = (Vec::new(), Vec::new(), Vec::new());
+        Self { identifiers, address, telecom, deceased_at: None, limited: true, ..self }
     }
 }
 

@@ -2,15 +2,19 @@
 
 use chrono::Datelike;
 use nexus_domain::AnyEvent;
+use nexus_domain::access::ConsentRule;
 use nexus_domain::fhir::Resource;
 use nexus_domain::patient::PatientEvent;
 use nexus_event_store::Keyring;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::{condition_of, member_of};
+use super::{condition_of, member_of, pseudonym};
 use crate::read_model::{ApplyError, Event};
 use crate::rows;
+
+/// The age, in years, that everybody older is given.
+const AGE_MAX: i32 = 90;
 
 const UPSERT_MEMBERS: &str = "
     insert into members as t (member, sequence, birth_year, death_year, gender, deceased, withdrawn)
@@ -29,9 +33,17 @@ const UPSERT_CONDITIONS: &str = "
         status = excluded.status, withdrawn = excluded.withdrawn
     where excluded.sequence > t.sequence";
 
+const UPSERT_EXCLUSIONS: &str = "
+    insert into member_exclusions as t (consent, member, sequence, excludes)
+    select * from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::boolean[])
+    on conflict (consent) do update
+    set member = excluded.member, sequence = excluded.sequence, excludes = excluded.excludes
+    where excluded.sequence > t.sequence";
+
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
     apply_members(tx, events, keyring).await?;
-    apply_conditions(tx, events, keyring).await
+    apply_conditions(tx, events, keyring).await?;
+    apply_exclusions(tx, events, keyring).await
 }
 
 async fn apply_members(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
@@ -43,7 +55,7 @@ async fn apply_members(tx: &mut PgConnection, events: &[Event], keyring: &Keyrin
     sqlx::query(UPSERT_MEMBERS)
         .bind(patients.iter().map(|event| member_of(keyring, event.subject)).collect::<Vec<_>>())
         .bind(patients.iter().map(|event| event.sequence).collect::<Vec<_>>())
-        .bind(resources().map(|resource| year(resource.text("birthDate"))).collect::<Vec<_>>())
+        .bind(patients.iter().map(|event| birth_year(event)).collect::<Vec<_>>())
         .bind(resources().map(|resource| year(resource.text("deceasedDateTime"))).collect::<Vec<_>>())
         .bind(resources().map(|resource| resource.text("gender").map(rows::column)).collect::<Vec<_>>())
         .bind(resources().map(is_deceased).collect::<Vec<_>>())
@@ -75,6 +87,31 @@ async fn apply_conditions(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .execute(tx)
         .await?;
     Ok(())
+}
+
+async fn apply_exclusions(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+    let consents = rows::latest(events, |event| matches!(event.fact, AnyEvent::Consent(_)));
+    if consents.is_empty() {
+        return Ok(());
+    }
+    let excludes =
+        |event: &&Event| ConsentRule::of(event.fact.resource()).is_some_and(|consent| consent.excludes_from_research());
+    sqlx::query(UPSERT_EXCLUSIONS)
+        .bind(consents.iter().map(|event| pseudonym(keyring, "consent", event.aggregate_id)).collect::<Vec<_>>())
+        .bind(consents.iter().map(|event| member_of(keyring, event.subject)).collect::<Vec<_>>())
+        .bind(consents.iter().map(|event| event.sequence).collect::<Vec<_>>())
+        .bind(consents.iter().map(excludes).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The years of those over 89 identify them (45 CFR 164.514(b)(2)(i)(C)): they all count as born 90 years before they died
+/// or were last recorded.
+fn birth_year(event: &Event) -> Option<i32> {
+    let resource = event.fact.resource();
+    let until = year(resource.text("deceasedDateTime")).unwrap_or(event.recorded_at.year());
+    year(resource.text("birthDate")).map(|born| born.max(until - AGE_MAX))
 }
 
 fn year(text: Option<&str>) -> Option<i32> {

@@ -28,7 +28,7 @@ impl ReadModel for Population {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {
@@ -36,7 +36,7 @@ impl ReadModel for Population {
     }
 
     fn wants(&self, aggregate_type: &str) -> bool {
-        matches!(aggregate_type, "Patient" | "Condition")
+        matches!(aggregate_type, "Patient" | "Condition" | "Consent")
     }
 
     async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
@@ -46,10 +46,12 @@ impl ReadModel for Population {
     /// Members without a name are removed too: what was erased is not counted any more.
     async fn forget(&self, tx: &mut PgConnection, subject: Uuid, keyring: &Keyring) -> Result<u64, ApplyError> {
         let member = member_of(keyring, subject);
-        let delete_conditions = sqlx::query("delete from member_conditions where member = $1").bind(&member);
-        let conditions = delete_conditions.execute(&mut *tx).await?;
-        let members = sqlx::query("delete from members where member = $1").bind(&member).execute(tx).await?;
-        Ok(conditions.rows_affected() + members.rows_affected())
+        let mut forgotten = 0;
+        for table in ["member_conditions", "member_exclusions", "members"] {
+            let delete = format!("delete from {table} where member = $1");
+            forgotten += sqlx::query(&delete).bind(&member).execute(&mut *tx).await?.rows_affected();
+        }
+        Ok(forgotten)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod page;
 
+mod access;
 mod after;
 mod config;
 mod cursor;
@@ -16,6 +17,7 @@ mod sealed;
 mod service;
 mod state;
 
+pub use access::{Access, Part};
 pub use after::{After, PositionOnly};
 pub use config::QueryConfig;
 pub use openapi::openapi;

@@ -36,6 +36,34 @@ pub fn cut<R>(rows: &mut Vec<R>, limit: i64) -> bool {
     more
 }
 
+/// How many rows are read at a time once some of a page are not shown.
+const REFILL: i64 = 200;
+
+/// Reads rows from a key on until one more than the limit are shown, or there are no more. What is hidden leaves no trace:
+/// no page is short because of it.
+pub async fn fill<R, K: Clone, F>(
+    limit: i64,
+    mut key: Option<K>,
+    read: impl Fn(Option<K>, i64) -> F,
+    key_of: impl Fn(&R) -> K,
+    shows: impl Fn(&R) -> bool,
+) -> Result<Vec<R>, Problem>
+where
+    F: Future<Output = Result<Vec<R>, Problem>>,
+{
+    let (mut shown, mut wanted) = (Vec::new(), limit + 1);
+    loop {
+        let rows = read(key.clone(), wanted).await?;
+        let ended = i64::try_from(rows.len()).is_ok_and(|found| found < wanted);
+        key = rows.last().map(&key_of);
+        shown.extend(rows.into_iter().filter(&shows));
+        if ended || i64::try_from(shown.len()).is_ok_and(|found| found > limit) {
+            return Ok(shown);
+        }
+        wanted = REFILL.max(limit + 1);
+    }
+}
+
 impl QueryApi {
     /// The cursor that continues the list named by `scope` after `key`.
     pub fn cursor(&self, scope: &str, key: &impl Serialize) -> String {

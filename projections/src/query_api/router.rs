@@ -8,8 +8,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{QueryApi, erasure, health, openapi};
 use crate::{
-    access_log, appointments, fhir_resources, patient_chart, patient_directory, population, timeline, vital_signs,
-    ward_census,
+    access_grants, access_log, appointments, fhir_resources, patient_chart, patient_directory, population, timeline,
+    vital_signs, ward_census,
 };
 
 /// The routes that need a token, and those that do not.
@@ -32,6 +32,7 @@ pub(super) fn documented() -> OpenApiRouter<QueryApi> {
         .merge(fhir_resources::router())
         .merge(erasure::router())
         .merge(access_log::router())
+        .merge(access_grants::router())
         .merge(health::router())
 }
 

@@ -7,7 +7,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{NAME, context};
-use crate::query_api::{QueryApi, Sealed, database_problem, page};
+use crate::query_api::{Access, Part, QueryApi, Sealed, database_problem, page};
 
 /// One thing that happened.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -61,6 +61,7 @@ pub(super) struct Row {
     system: Option<String>,
     code: Option<String>,
     notes: i32,
+    sensitivity: i16,
     sealed: Vec<u8>,
 }
 
@@ -74,26 +75,38 @@ const NEWER: &str = "
     where patient = $1 and ($2::timestamptz is null or (occurred_at, resource_type, id) > ($2, $3, $4))
     order by occurred_at, resource_type, id limit $5";
 
-/// Reads from a key (or from the end of time) in a direction.
+/// Reads from a key (or from the end of time) in a direction what the caller is shown.
 pub(super) async fn stretch(
+    api: &QueryApi,
+    access: &Access<'_>,
+    patient: Uuid,
+    direction: Direction,
+    key: Option<Key>,
+    limit: i64,
+) -> Result<Stretch, Problem> {
+    let read = |key, count| rows(api, patient, direction, key, count);
+    let mut rows = page::fill(limit, key, read, Row::key, |row| access.shows(&row.part())).await?;
+    let more = page::cut(&mut rows, limit);
+    Ok(Stretch { rows, more })
+}
+
+async fn rows(
     api: &QueryApi,
     patient: Uuid,
     direction: Direction,
-    key: Option<&Key>,
-    limit: i64,
-) -> Result<Stretch, Problem> {
+    key: Option<Key>,
+    count: i64,
+) -> Result<Vec<Row>, Problem> {
     let sql = if direction == Direction::Older { OLDER } else { NEWER };
-    let mut rows: Vec<Row> = sqlx::query_as(sql)
+    sqlx::query_as(sql)
         .bind(patient)
-        .bind(key.map(|(occurred_at, _, _)| *occurred_at))
-        .bind(key.map(|(_, resource_type, _)| resource_type))
-        .bind(key.map(|(_, _, id)| *id))
-        .bind(limit + 1)
+        .bind(key.as_ref().map(|(occurred_at, _, _)| *occurred_at))
+        .bind(key.as_ref().map(|(_, resource_type, _)| resource_type.as_str()))
+        .bind(key.as_ref().map(|(_, _, id)| *id))
+        .bind(count)
         .fetch_all(api.pool(NAME))
         .await
-        .map_err(database_problem)?;
-    let more = page::cut(&mut rows, limit);
-    Ok(Stretch { rows, more })
+        .map_err(database_problem)
 }
 
 /// Whether there is anything of this patient: who is registered has at least that in the timeline.
@@ -119,6 +132,10 @@ pub(super) async fn open(api: &QueryApi, patient: Uuid, rows: Vec<Row>) -> Resul
 impl Row {
     pub(super) fn key(&self) -> Key {
         (self.occurred_at, self.resource_type.clone(), self.id)
+    }
+
+    fn part(&self) -> Part<'_> {
+        Part { resource_type: &self.resource_type, code: self.code.as_deref(), sensitivity: self.sensitivity }
     }
 
     fn entry(self, title: Option<String>) -> TimelineEntry {

@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use nexus_auth::policy::{Action, ResourceContext};
+use nexus_auth::policy::Action;
 use nexus_web::extract::{Path, Query};
-use nexus_web::pipeline::{Authenticated, authorize};
+use nexus_web::pipeline::Authenticated;
 use nexus_web::problem::{Problem, ProblemBody};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -63,18 +63,19 @@ async fn read_timeline(
     Query(params): Query<TimelineParams>,
     after: After,
 ) -> Result<Json<TimelinePage>, Problem> {
-    authorize(&caller, Action::ReadTimeline, &ResourceContext::of_subject(patient))?;
+    let after = after.and(params.position.as_deref())?;
+    let access = api.access(&caller, Action::ReadTimeline, patient, &after).await?;
     let limit = page::limit(params.limit)?;
     let scope = format!("timeline/{patient}");
     let cursor: Option<(Direction, Key)> = api.cursor_key(&scope, params.cursor.as_deref())?;
-    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
+    api.wait(NAME, &after).await?;
     if !query::exists(&api, patient).await? || api.is_erased(patient).await? {
         return Err(Problem::not_found());
     }
     let (direction, key) = cursor.map_or((Direction::Older, None), |(direction, key)| (direction, Some(key)));
-    let mut stretch = query::stretch(&api, patient, direction, key.as_ref(), limit).await?;
     // Behind us lies the page that the cursor came from.
     let came_from_somewhere = key.is_some();
+    let mut stretch = query::stretch(&api, &access, patient, direction, key, limit).await?;
     let (older, newer) = match direction {
         Direction::Older => (stretch.more, came_from_somewhere),
         Direction::Newer => (came_from_somewhere, stretch.more),

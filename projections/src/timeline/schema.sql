@@ -14,6 +14,8 @@ create table entries (
     code text,
     -- Rules that the recorded history breaks.
     notes integer not null,
+    -- 0 normal, 1 restricted, 2 very restricted.
+    sensitivity smallint not null,
     sealed bytea not null,
     primary key (id, resource_type)
 );

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use nexus_domain::AnyEvent;
+use nexus_domain::access::sensitivity;
 use nexus_domain::fhir::{Coding, Measurement, Resource, codings, measurements};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -24,11 +25,12 @@ const UPSERT_OBSERVATIONS: &str = "
     returning observation";
 
 const INSERT_VALUES: &str = "
-    insert into measurements (observation, component, coding, patient, system, code, effective_at, value, unit, status)
-    select observation, component, coding, patient, system, code, effective_at, value::numeric, unit, status
+    insert into measurements (observation, component, coding, patient, system, code, effective_at, value, unit, status,
+        sensitivity)
+    select observation, component, coding, patient, system, code, effective_at, value::numeric, unit, status, sensitivity
     from unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[],
-        $8::text[], $9::text[], $10::text[])
-        as new (observation, component, coding, patient, system, code, effective_at, value, unit, status)";
+        $8::text[], $9::text[], $10::text[], $11::smallint[])
+        as new (observation, component, coding, patient, system, code, effective_at, value, unit, status, sensitivity)";
 
 const UPSERT_PATIENTS: &str = "
     insert into patients as t (patient, sequence) select * from unnest($1::uuid[], $2::bigint[])
@@ -108,6 +110,7 @@ async fn insert_values(tx: &mut PgConnection, values: &[Row]) -> Result<(), Appl
         .bind(values.iter().map(|row| row.value.as_str()).collect::<Vec<_>>())
         .bind(values.iter().map(|row| row.unit.as_deref().map(rows::column)).collect::<Vec<_>>())
         .bind(values.iter().map(|row| rows::column(&row.status)).collect::<Vec<_>>())
+        .bind(values.iter().map(|row| row.sensitivity).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
@@ -123,6 +126,7 @@ struct Row {
     value: String,
     unit: Option<String>,
     status: String,
+    sensitivity: i16,
 }
 
 /// The rows of an observation: its own value and those of its components, each under each of its codes.
@@ -147,6 +151,7 @@ fn rows_of(event: &Event, measurement: Measurement) -> Vec<Row> {
         value: quantity.value.clone(),
         unit: quantity.code.clone(),
         status: event.fact.resource().text("status").unwrap_or("unknown").to_owned(),
+        sensitivity: sensitivity(event.fact.resource()),
     };
     (0..i16::MAX).zip(codings).map(row).collect()
 }

@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::NAME;
-use crate::query_api::{QueryApi, database_problem};
+use crate::query_api::{Access, Part, QueryApi, database_problem, page};
 
 /// A measured value.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -56,10 +56,12 @@ pub(super) struct Row {
     observation: Uuid,
     component: i16,
     status: String,
+    sensitivity: i16,
 }
 
 const PAGE: &str = "
-    select system, code, value::text as value, unit, effective_at, observation, component, status from measurements
+    select system, code, value::text as value, unit, effective_at, observation, component, status, sensitivity
+    from measurements
     where patient = $1
         and (($2::text is null and coding = 0) or code = $2)
         and ($3::text is null or system = $3)
@@ -71,8 +73,19 @@ const PAGE: &str = "
     order by effective_at desc, observation, component
     limit $10";
 
-/// One more row than the limit, newest first.
-pub(super) async fn rows(api: &QueryApi, series: &Series, key: Option<Key>, limit: i64) -> Result<Vec<Row>, Problem> {
+/// What the caller is shown, newest first: one more than the limit if there is more.
+pub(super) async fn shown(
+    api: &QueryApi,
+    access: &Access<'_>,
+    series: &Series,
+    key: Option<Key>,
+    limit: i64,
+) -> Result<Vec<Row>, Problem> {
+    let read = |key, count| rows(api, series, key, count);
+    page::fill(limit, key, read, Row::key, |row| access.shows(&row.part())).await
+}
+
+async fn rows(api: &QueryApi, series: &Series, key: Option<Key>, count: i64) -> Result<Vec<Row>, Problem> {
     sqlx::query_as(PAGE)
         .bind(series.patient)
         .bind(&series.code)
@@ -83,7 +96,7 @@ pub(super) async fn rows(api: &QueryApi, series: &Series, key: Option<Key>, limi
         .bind(key.map(|(effective_at, _, _)| effective_at))
         .bind(key.map(|(_, observation, _)| observation))
         .bind(key.map(|(_, _, component)| component))
-        .bind(limit + 1)
+        .bind(count)
         .fetch_all(api.pool(NAME))
         .await
         .map_err(database_problem)
@@ -100,6 +113,10 @@ pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Proble
 impl Row {
     pub(super) fn key(&self) -> Key {
         (self.effective_at, self.observation, self.component)
+    }
+
+    fn part(&self) -> Part<'_> {
+        Part { resource_type: "Observation", code: self.code.as_deref(), sensitivity: self.sensitivity }
     }
 
     pub(super) fn vital_sign(self) -> Option<VitalSign> {

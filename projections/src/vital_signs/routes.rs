@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
-use nexus_auth::policy::{Action, ResourceContext};
+use nexus_auth::policy::Action;
 use nexus_domain::fhir::{FhirDateTime, Precision};
 use nexus_web::extract::{Path, Query};
-use nexus_web::pipeline::{Authenticated, authorize};
+use nexus_web::pipeline::Authenticated;
 use nexus_web::problem::{Problem, ProblemBody};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -65,16 +65,17 @@ async fn list_vital_signs(
     Query(params): Query<SeriesParams>,
     after: After,
 ) -> Result<Json<Page<VitalSign>>, Problem> {
-    authorize(&caller, Action::ReadVitalSigns, &ResourceContext::of_subject(patient))?;
+    let after = after.and(params.position.as_deref())?;
+    let access = api.access(&caller, Action::ReadVitalSigns, patient, &after).await?;
     let limit = page::limit(params.limit)?;
     let series = read_series(patient, &params)?;
     let scope = scope(&params, patient);
     let key: Option<Key> = api.cursor_key(&scope, params.cursor.as_deref())?;
-    api.wait(NAME, &after.and(params.position.as_deref())?).await?;
+    api.wait(NAME, &after).await?;
     if !query::exists(&api, patient).await? || api.is_erased(patient).await? {
         return Err(Problem::not_found());
     }
-    let mut rows = query::rows(&api, &series, key, limit).await?;
+    let mut rows = query::shown(&api, &access, &series, key, limit).await?;
     let more = page::cut(&mut rows, limit);
     let next = rows.last().filter(|_| more).map(|row| api.cursor(&scope, &row.key()));
     Ok(Json(Page { items: rows.into_iter().filter_map(Row::vital_sign).collect(), next }))

@@ -21,6 +21,8 @@ create table measurements (
     -- UCUM.
     unit text,
     status text not null,
+    -- 0 normal, 1 restricted, 2 very restricted.
+    sensitivity smallint not null,
     primary key (observation, component, coding)
 );
 

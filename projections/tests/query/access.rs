@@ -1,414 +1,402 @@
-//! Who looked at whose data: recorded before it is shown, and told to those who may know.
+//! Who sees what at the read door: every route, every role, every relation; consents, labels, broken glass; and attacks by
+//! name.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
-use nexus_access_log::{AGGREGATE_TYPE, Batch, EVENT_TYPE, Recorder};
+use chrono::{DateTime, TimeDelta, Utc};
 use nexus_auth::Role;
-use nexus_domain::AnyEvent;
-use nexus_event_store::relay::{Relay, RelayConfig};
-use nexus_event_store::{ACCESS_SCHEMA, LogReader, envelope, in_schema, migrate_access_log, partition_of};
-use nexus_projections::access_log::AccessLog;
-use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
-use nexus_projections::query_api::QueryService;
-use nexus_projections::{Event, ReadModel, read_models};
-use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
+use nexus_auth::policy::Decision;
+use nexus_auth::testing::{About, Door, ROUTES, Route, Standing};
+use nexus_projections::query_api::openapi;
 use serde_json::{Value, json};
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::world::{Answer, PARTITIONS, World, config, patient};
+use crate::chart::condition;
+use crate::world::{Answer, World, patient, reference};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A read door that records, the log it records in, a relay, and a projector of the access log.
-pub struct AccessWorld {
-    pub world: World,
-    pub log: TestDatabase,
-    pub topic: TestTopic,
-    engine: Option<Engine>,
-    relay: JoinHandle<()>,
-    stop: CancellationToken,
+fn routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().filter(|route| route.door == Door::Read)
 }
 
-impl AccessWorld {
-    pub async fn new() -> Self {
-        let (mut world, log, topic) = (World::new().await, TestDatabase::log().await, TestTopic::create().await);
-        let stop = CancellationToken::new();
-        let relay = RelayConfig::new(pool(&log, "nexus_relay"), kafka_address(), topic.name());
-        let relay = tokio::spawn(Relay::try_new(relay).unwrap().run(stop.clone()));
-        let engine = Engine::start(&engine_config(&world, &log, &topic), vec![std::sync::Arc::new(AccessLog)]);
-        let as_query: PgConnectOptions = world.read_database.url("nexus_query").parse().unwrap();
-        let service =
-            QueryService::new(&as_query, &config(&world.issuer), world.keyring.clone(), world.issuer.verifier().await);
-        let log_url = log.url("nexus_query").parse().unwrap();
-        let recorder = Recorder::connect(log_url, kafka_address(), topic.name().to_owned(), world.keyring.clone());
-        world.door = service.recording(recorder.await.unwrap()).router(&CancellationToken::new());
-        Self { world, log, topic, engine: Some(engine), relay, stop }
-    }
-
-    /// The accesses that the read model has, once there are `count` and each is completed.
-    pub async fn completed(&self, count: i64) {
-        let sql = "select count(*), count(outcome) from access_log_v1.accesses where opened_at is not null";
-        nexus_testkit::eventually(&format!("{count} accesses"), PATIENCE, async || {
-            let found: (i64, i64) = sqlx::query_as(sql).fetch_one(&self.world.read).await.unwrap();
-            assert!(found.0 <= count, "{found:?} are more than {count}");
-            (found == (count, count)).then_some(())
-        })
-        .await;
-    }
-
-    pub async fn audit(&self, path: &str) -> Answer {
-        self.world.get(Role::Auditor, path).await
-    }
-
-    /// The accesses of a list, without the very request that asked: the log may know it already.
-    pub async fn others(&self, path: &str) -> Vec<Value> {
-        let answer = self.audit(path).await;
-        let own = answer.headers["x-request-id"].to_str().unwrap().to_owned();
-        answer.items().into_iter().filter(|it| it["id"] != own.as_str()).collect()
-    }
-
-    pub async fn end(mut self) {
-        self.stop.cancel();
-        self.engine.take().unwrap().stop().await;
-        (&mut self.relay).await.unwrap();
-    }
+fn path_of(route: &Route, patient: Uuid) -> String {
+    let (_, path) = route.parts();
+    let id = if route.about == About::Nobody { Uuid::new_v4() } else { patient }.to_string();
+    let query = match path {
+        "/v1/patients" => "?name=cormier",
+        "/v1/practitioners/{id}/appointments" => "?date=2026-11-24",
+        _ => "",
+    };
+    path.replace("{id}", &id).replace("{location}", &id).replace("{type}", "Patient") + query
 }
 
-fn pool(log: &TestDatabase, role: &str) -> PgPool {
-    PgPoolOptions::new().connect_lazy_with(in_schema(log.url(role).parse().unwrap(), ACCESS_SCHEMA))
+#[test]
+fn the_list_of_routes_is_complete() {
+    let description = serde_json::to_value(openapi()).unwrap();
+    let described = description["paths"].as_object().unwrap().keys().map(|path| format!("GET {path}"));
+    assert_eq!(described.collect::<BTreeSet<_>>(), routes().map(|route| route.name.to_owned()).collect());
 }
 
-fn engine_config(world: &World, log: &TestDatabase, topic: &TestTopic) -> EngineConfig {
-    EngineConfig {
-        kafka: kafka_address(),
-        topic: topic.name().to_owned(),
-        group_prefix: format!("{}.", topic.name()),
-        group_protocol: GroupProtocol::default(),
-        read_database: world.read_database.url("nexus_projector").parse().unwrap(),
-        log: LogReader::new(pool(log, "nexus_projector")),
-        keyring: world.keyring.clone(),
-        owner: "test".to_owned(),
-        limits: Limits { backoff_min: Duration::from_millis(10), ..Limits::default() },
-    }
-}
-
-/// Everything that the log holds, opened.
-pub async fn payloads(world: &World, log: &TestDatabase) -> Vec<Value> {
-    let reader = LogReader::new(pool(log, "nexus_projector"));
-    let mut payloads = Vec::new();
-    for partition in 0..PARTITIONS {
-        for event in reader.range(partition, 0, 1_000).await.unwrap() {
-            let key = world.keyring.key_of(&event.header).await.unwrap();
-            payloads.push(envelope::open_event(&key, &event).unwrap().payload);
-        }
-    }
-    payloads
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_access_leaves_one_record() {
-    let access = AccessWorld::new().await;
-    let (world, id, other) = (&access.world, Uuid::new_v4(), Uuid::new_v4());
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30"), patient(other, "Cormier", "Lea", "1984-01-02")]).await;
-    let stranger = world.issuer.patient_token(other);
-    let headers = [("nexus-purpose", "ETREAT")];
-    let nurse = world.issuer.token(Role::Nurse);
-
-    let read = world.get_with(&nurse, &format!("/v1/patients/{id}/chart"), &headers).await;
-    assert_eq!(read.status, StatusCode::OK);
-    assert_eq!(world.get(Role::Physician, "/v1/patients?name=cormier&limit=7").await.items().len(), 2);
-    assert_eq!(world.get(Role::Physician, &format!("/fhir/Patient/{id}")).await.status, StatusCode::OK);
-    assert_eq!(world.get(Role::Analyst, &format!("/v1/patients/{id}/chart")).await.status, StatusCode::FORBIDDEN);
-    assert_eq!(world.get_with(&stranger, &format!("/v1/patients/{id}/chart"), &[]).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(world.get(Role::Nurse, "/v1/patients?smith=x").await.status, StatusCode::BAD_REQUEST);
-    // What watches the platform knows no patient, and who is nobody has had no access.
-    assert_eq!(world.get(Role::Operator, "/v1/read-models").await.status, StatusCode::OK);
-    assert_eq!(world.get_with("no-token", "/v1/census", &[]).await.status, StatusCode::UNAUTHORIZED);
-    access.completed(6).await;
-
-    let items = access.others(&format!("/v1/patients/{id}/accesses")).await;
-    let told = |field: &str| items.iter().map(|it| it[field].clone()).collect::<Vec<_>>();
-    assert_eq!(
-        told("actor"),
-        [
-            json!(format!("patient-{other}")),
-            "test-analyst".into(),
-            "test-physician".into(),
-            "test-physician".into(),
-            "test-nurse".into()
-        ]
-    );
-    assert_eq!(told("outcome"), ["refused", "refused", "success", "success", "success"]);
-    assert_eq!(told("decision"), ["hide", "deny", "allow", "allow", "allow"]);
-    assert_eq!(
-        told("actions"),
-        [
-            json!(["ReadChart"]),
-            json!(["ReadChart"]),
-            json!(["ReadFhir"]),
-            json!(["SearchPatients"]),
-            json!(["ReadChart"])
-        ]
-    );
-    assert_eq!(told("purpose"), ["PATRQT", "HRESCH", "TREAT", "TREAT", "ETREAT"]);
-    assert_eq!(items[4]["id"].as_str().unwrap(), read.headers["x-request-id"].to_str().unwrap());
-    assert_eq!((&items[3]["parameters"], &items[3]["patientsTotal"]), (&json!(["name", "limit"]), &json!(2)));
-    assert_eq!(items[3]["patients"].as_array().unwrap().len(), 2);
-
-    // Neither a name nor what was searched for stands in the log, sealed or not.
-    let kept = serde_json::to_string(&payloads(world, &access.log).await).unwrap().to_lowercase();
-    assert!(kept.contains("searchpatients"));
-    for word in ["cormier", "smith", "1959-07-30"] {
-        assert!(!kept.contains(word), "{word}");
-    }
-    access.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn asking_who_looked_is_looking_too() {
-    let access = AccessWorld::new().await;
-    let id = Uuid::new_v4();
-    access.world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
-    for count in 0..3 {
-        access.completed(count).await;
-        let items = access.others(&format!("/v1/patients/{id}/accesses")).await;
-        assert_eq!(items.len(), usize::try_from(count).unwrap());
-        assert!(
-            items.iter().all(|it| it["actions"] == json!(["ReadPatientAccesses"]) && it["patients"] == json!([id]))
-        );
-    }
-    access.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_auditor_asks_by_person_time_and_outcome_in_pages() {
-    let access = AccessWorld::new().await;
-    let (world, id) = (&access.world, Uuid::new_v4());
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
-    for _ in 0..5 {
-        world.get(Role::Nurse, &format!("/v1/patients/{id}/chart")).await;
-    }
-    world.get(Role::Analyst, &format!("/v1/patients/{id}/chart")).await;
-    access.completed(6).await;
-    let paged = world.all_pages(Role::Auditor, "/v1/accesses?actor=test-nurse", 2).await;
-    assert_eq!(paged.len(), 5);
-    assert!(paged.windows(2).all(|pair| pair[0]["id"].as_str() > pair[1]["id"].as_str()), "newest first, none twice");
-    let refused = access.others("/v1/accesses?outcome=refused").await;
-    assert_eq!((refused.len(), &refused[0]["actor"]), (1, &json!("test-analyst")));
-    assert_eq!(access.others("/v1/accesses?actor=nobody").await.len(), 0);
-    assert_eq!(access.others("/v1/accesses?to=2026-01-01T00:00:00Z").await.len(), 0);
-    assert_eq!(access.others("/v1/accesses?actor=test-nurse&from=2026-01-01T00:00:00Z").await.len(), 5);
-    assert_eq!(access.audit("/v1/accesses?outcome=good").await.problem(), "invalid-parameter");
-    access.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_patient_learns_who_saw_their_record_and_no_more() {
-    let access = AccessWorld::new().await;
-    let (world, id, other) = (&access.world, Uuid::new_v4(), Uuid::new_v4());
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30"), patient(other, "Cormier", "Lea", "1984-01-02")]).await;
-    world.get(Role::Nurse, "/v1/patients?name=cormier").await.items();
-    world.get(Role::Analyst, &format!("/v1/patients/{id}/chart")).await;
-    access.completed(2).await;
-    let path = format!("/v1/patients/{id}/accesses");
-    let mut items = world.get_with(&world.issuer.patient_token(id), &path, &[]).await.items();
-    // The very request that asks may be known already.
-    items.retain(|it| it["actor"] != format!("patient-{id}"));
-    assert_eq!(items.len(), 1, "who was refused saw nothing");
-    let mut fields: Vec<_> = items[0].as_object().unwrap().keys().cloned().collect();
-    fields.sort();
-    assert_eq!(fields, ["actions", "actor", "at", "breakGlass", "id", "outcome", "purpose", "roles"]);
-    let others = world.get_with(&world.issuer.patient_token(other), &path, &[]).await;
-    assert_eq!(others.status, StatusCode::NOT_FOUND);
-    access.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_access_is_told_as_balp_shapes_it() {
-    let access = AccessWorld::new().await;
-    let (world, id) = (&access.world, Uuid::new_v4());
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
-    let read = world.get(Role::Physician, &format!("/v1/patients/{id}/chart")).await;
-    world.get(Role::Nurse, "/v1/patients?name=cormier").await;
-    for _ in 0..2 {
-        world.get(Role::Analyst, &format!("/v1/patients/{id}/chart")).await;
-    }
-    access.completed(4).await;
-
-    let request = read.headers["x-request-id"].to_str().unwrap();
-    let event = access.audit(&format!("/fhir/AuditEvent/{request}")).await.json();
-    assert_eq!(
-        event["meta"]["profile"][0],
-        "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PatientRead"
-    );
-    assert_eq!((&event["type"]["code"], &event["subtype"][0]["code"]), (&json!("rest"), &json!("read")));
-    assert_eq!((&event["action"], &event["outcome"]), (&json!("R"), &json!("0")));
-    let types: Vec<_> =
-        event["agent"].as_array().unwrap().iter().map(|it| it["type"]["coding"][0]["code"].clone()).collect();
-    assert_eq!(types, ["IRCP", "110152", "110153"], "user, client as destination, server as source");
-    assert_eq!(event["agent"][0]["who"]["identifier"]["value"], "test-physician");
-    assert_eq!(event["agent"][0]["purposeOfUse"][0]["coding"][0]["code"], "TREAT");
-    assert_eq!(event["agent"][1]["who"]["identifier"]["value"], "test-physician", "the client of the token");
-    let entities: Vec<_> = event["entity"].as_array().unwrap().iter().map(|it| it["type"]["code"].clone()).collect();
-    assert_eq!(entities, ["1", "2", "XrequestId"]);
-    assert_eq!(event["entity"][0]["what"]["reference"], format!("Patient/{id}"));
-    assert_eq!(event["entity"][2]["what"]["identifier"]["value"], request);
-
-    let search = async |query: String| access.audit(&query).await.json();
-    let bundle = search("/fhir/AuditEvent?agent=test-nurse".to_owned()).await;
-    let query = &bundle["entry"][0]["resource"];
-    assert_eq!((&query["action"], &query["subtype"][0]["code"]), (&json!("E"), &json!("search")));
-    assert_eq!(query["entity"][1]["description"], "/v1/patients?name");
-    let bundle =
-        search(format!("/fhir/AuditEvent?patient=Patient/{id}&agent=test-analyst&_count=1&date=ge2026-01-01")).await;
-    let denied = &bundle["entry"][0]["resource"];
-    assert_eq!(
-        (&denied["outcome"], &denied["outcomeDesc"], &denied["meta"]["profile"]),
-        (&json!("4"), &json!("refused"), &Value::Null)
-    );
-    let next = format!("/fhir/{}", bundle["link"][0]["url"].as_str().unwrap());
-    assert_eq!(search(next).await["entry"].as_array().unwrap().len(), 1);
-    access.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_record_there_is_no_access() {
-    let access = AccessWorld::new().await;
-    let (world, id) = (&access.world, Uuid::new_v4());
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
-    let path = format!("/v1/patients/{id}/chart");
-    // Whoever holds the heads holds up every append.
-    let mut holding = pool(&access.log, "postgres").begin().await.unwrap();
-    sqlx::query("select from heads for update").execute(&mut *holding).await.unwrap();
-    let refused = world.get(Role::Nurse, &path).await;
-    assert_eq!((refused.status, refused.problem().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "access-not-recorded"));
-    holding.rollback().await.unwrap();
-    assert_eq!(world.get(Role::Nurse, &path).await.status, StatusCode::OK);
-    access.completed(2).await;
-    let items = access.others(&format!("/v1/patients/{id}/accesses")).await;
-    assert_eq!(items.iter().map(|it| it["outcome"].clone()).collect::<Vec<_>>(), ["success", "failed"]);
-    access.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_goes_away_leaves_an_interrupted_access() {
-    let access = AccessWorld::new().await;
-    let (world, id) = (&access.world, Uuid::new_v4());
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
-    let (token, path) = (world.issuer.token(Role::Nurse), format!("/v1/patients/{id}/chart"));
-    let waits = [("nexus-position", "0-999999")];
-    let asked = world.get_with(&token, &path, &waits);
-    let opened = nexus_testkit::eventually("the access is opened", PATIENCE, async || {
-        let sql = "select count(*) from access.events";
-        let count: i64 = sqlx::query_scalar(sql).fetch_one(&access.log.pool().await).await.unwrap();
-        (count > 0).then_some(())
-    });
-    tokio::select! {
-        _ = asked => panic!("nobody has that position"),
-        () = opened => {}
-    }
-    access.completed(1).await;
-    let items = access.others(&format!("/v1/patients/{id}/accesses")).await;
-    assert_eq!((&items[0]["outcome"], &items[0]["status"]), (&json!("interrupted"), &Value::Null));
-    access.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_writes_the_access_log_cannot_read_it() {
-    let log = TestDatabase::log().await;
-    // An upgrade runs all of it again, and leaves the grants as they are.
-    migrate_access_log(&log.pool().await, PARTITIONS).await.unwrap();
-    for role in ["nexus_query", "nexus_command"] {
-        let pool = log.pool_as(role).await;
-        for table in ["events", "idempotency", "claims", "snapshots", "relay_leases"] {
-            let read = sqlx::query(&format!("select * from access.{table}")).fetch_all(&pool).await;
-            assert_eq!(code(read), "42501", "{role} {table}");
-        }
-        let write = sqlx::query("update access.heads set position = 0").execute(&pool).await;
-        assert_eq!(code(write), "42501", "{role}");
-    }
-    let query = log.pool_as("nexus_query").await;
-    for table in ["events", "heads", "idempotency"] {
-        let read = sqlx::query(&format!("select * from public.{table}")).fetch_all(&query).await;
-        assert_eq!(code(read), "42501", "public.{table}");
-    }
-    let change = sqlx::query("delete from access.events").execute(&log.pool().await).await;
-    assert_eq!(code(change), "23001", "not even the owner");
-}
-
-fn code<T>(outcome: Result<T, sqlx::Error>) -> String {
-    let error = outcome.err().expect("a refusal");
-    error.as_database_error().and_then(|error| error.code()).unwrap().into_owned()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_erased_patient_is_forgotten_and_stays_so() {
-    let access = AccessWorld::new().await;
-    let (world, id, other) = (&access.world, Uuid::new_v4(), Uuid::new_v4());
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30"), patient(other, "Cormier", "Lea", "1984-01-02")]).await;
-    world.get(Role::Nurse, "/v1/patients?name=cormier").await.items();
-    access.completed(1).await;
+#[tokio::test]
+async fn every_route_answers_every_role_as_the_policy_says() {
+    let world = World::new().await;
+    let (cared_for, stranger, erased) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    world.record([patient(cared_for, "Cormier", "Chi", "1959-07-30")]).await;
+    world.record_only([patient(stranger, "Cormier", "Ida", "1960-07-30")]).await;
+    world.record([patient(erased, "Cormier", "Eve", "1961-07-30")]).await;
     sqlx::query("update subject_keys set state = 'erased', wrapped = null where subject = $1")
-        .bind(id)
+        .bind(erased)
         .execute(&world.keys)
         .await
         .unwrap();
-    world.keyring.forget(id);
-    let path = format!("/v1/patients/{id}/accesses");
-    assert_eq!(access.audit(&path).await.status, StatusCode::NOT_FOUND);
-
-    // The log of the events tells the engine, and the engine tells every read model of that log.
-    let model = read_models().into_iter().find(|model| model.name() == "access_erasures").unwrap();
-    forget(world, model.as_ref(), id).await;
-    let links = "select patient from access_patients order by 1";
-    let links = async || -> Vec<Uuid> {
-        let pool = PgPoolOptions::new()
-            .connect_with(in_schema(world.read_database.url("postgres").parse().unwrap(), "access_log_v1"))
-            .await
-            .unwrap();
-        sqlx::query_scalar(links).fetch_all(&pool).await.unwrap()
-    };
-    // The auditor's question about the erased patient named them, too.
-    assert_eq!(links().await, [other]);
-    // The log still says whose it was; a fold from its beginning does not link them again.
-    for payload in payloads(world, &access.log).await {
-        let batch: Batch = serde_json::from_value(payload).unwrap();
-        assert!(batch.opened.len() + batch.completed.len() > 0);
+    world.keyring.forget(erased);
+    let mut tried = 0;
+    for role in Role::ALL {
+        for (standing, id) in
+            [(Standing::Own, cared_for), (Standing::Colleague, cared_for), (Standing::Stranger, stranger)]
+        {
+            let token = match (role, standing) {
+                (Role::Patient, Standing::Own) => world.issuer.patient_token(id),
+                (Role::Patient, _) => world.issuer.patient_token(Uuid::new_v4()),
+                // Nobody is their own patient at work.
+                (_, Standing::Own) => continue,
+                (role, _) => world.issuer.token(role),
+            };
+            for route in routes() {
+                let answer = world.get_with(&token, &path_of(route, id), &[]).await;
+                let found = match (answer.status.as_u16(), answer.status == StatusCode::FORBIDDEN) {
+                    (200, _) => Decision::Allow,
+                    (404, _) => Decision::Hide,
+                    (_, true) if answer.problem() == "no-care-relationship" => Decision::Unrelated,
+                    (_, true) => Decision::Deny,
+                    other => panic!("{role} {}: {other:?}", route.name),
+                };
+                assert_eq!(found, route.expected(role, standing), "{role} {standing:?} {}", route.name);
+                tried += 1;
+            }
+        }
+        // Who was erased is served to nobody.
+        let token = if role == Role::Patient { world.issuer.patient_token(erased) } else { world.issuer.token(role) };
+        for route in routes().filter(|route| route.about != About::Nobody) {
+            let status = world.get_with(&token, &path_of(route, erased), &[]).await.status;
+            assert!(matches!(status.as_u16(), 403 | 404), "{role} {}: {status}", route.name);
+        }
     }
-    access.completed(2).await;
-    assert_eq!(links().await, [other]);
-    access.end().await;
+    assert_eq!(tried, (9 * 2 + 1) * routes().count());
 }
 
-/// An access of this id, straight into the read model.
-pub async fn record_access(world: &World, id: Uuid) {
-    let lane = Uuid::new_v4();
-    world.keyring.ensure(&[lane]).await.unwrap();
-    let payload = json!({"opened": [{"id": id, "at": "2026-11-25T03:15:47Z", "actor": "somebody", "roles": ["nurse"],
-        "method": "GET", "route": "/v1/census", "purpose": "TREAT"}]});
-    let event = Event {
-        partition: partition_of(lane, PARTITIONS),
-        position: 1,
-        subject: lane,
-        aggregate_type: AGGREGATE_TYPE.to_owned(),
-        aggregate_id: Uuid::new_v4(),
-        sequence: 1,
-        recorded_at: chrono::Utc::now(),
-        actor: String::new(),
-        fact: AnyEvent::foreign(EVENT_TYPE, payload).unwrap(),
-        key: world.keyring.key(lane).await.unwrap(),
+/// Somebody who is in the directory.
+struct Clinician {
+    token: String,
+    practitioner: Uuid,
+    organization: Uuid,
+}
+
+impl Clinician {
+    fn new(world: &World, role: Role) -> Self {
+        let (practitioner, organization) = (Uuid::new_v4(), Uuid::new_v4());
+        Self { token: world.issuer.token_of(role, practitioner, Some(organization)), practitioner, organization }
+    }
+
+    async fn get(&self, world: &World, path: &str) -> Answer {
+        world.get_with(&self.token, path, &[]).await
+    }
+
+    async fn status(&self, world: &World, path: &str) -> u16 {
+        self.get(world, path).await.status.as_u16()
+    }
+}
+
+fn encounter(patient: Uuid, status: &str, practitioner: Option<Uuid>, organization: Option<Uuid>) -> Value {
+    let mut encounter = json!({
+        "resourceType": "Encounter", "id": Uuid::new_v4(), "status": status, "subject": reference("Patient", patient),
+        "class": {"code": "AMB"}, "period": {"start": "2026-01-01T08:00:00Z"}
+    });
+    if let Some(practitioner) = practitioner {
+        encounter["participant"] = json!([{"individual": reference("Practitioner", practitioner)}]);
+    }
+    if let Some(organization) = organization {
+        encounter["serviceProvider"] = reference("Organization", organization);
+    }
+    encounter
+}
+
+fn labelled(mut resource: Value, code: &str) -> Value {
+    let system = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
+    resource["meta"] = json!({"security": [{"system": system, "code": code}]});
+    resource
+}
+
+fn after(minutes: i64) -> DateTime<Utc> {
+    Utc::now() + TimeDelta::minutes(minutes)
+}
+
+#[tokio::test]
+async fn a_chart_is_open_to_those_who_care_and_while_they_do() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    world.record_only([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let (doctor, colleague) = (Clinician::new(&world, Role::Physician), Clinician::new(&world, Role::Nurse));
+    let chart = format!("/v1/patients/{id}/chart");
+    assert_eq!(doctor.get(&world, &chart).await.problem(), "no-care-relationship");
+    let mut visit = encounter(id, "planned", Some(doctor.practitioner), Some(colleague.organization));
+    world.record_only([visit.clone()]).await;
+    assert_eq!((doctor.status(&world, &chart).await, colleague.status(&world, &chart).await), (200, 200));
+    // Finished yesterday, long ago, in error.
+    visit["status"] = json!("finished");
+    for (end, expected) in [(after(-24 * 60), 200), (after(-31 * 24 * 60), 403)] {
+        visit["period"]["end"] = json!(end);
+        world.apply(&[world.event("Amended", visit.clone(), json!({"notes": []})).await]).await;
+        assert_eq!(doctor.status(&world, &chart).await, expected, "{end}");
+    }
+    let booked = |start: DateTime<Utc>| {
+        json!({"resourceType": "Appointment", "id": Uuid::new_v4(), "status": "booked", "start": start,
+            "end": start + TimeDelta::minutes(30), "participant": [
+                {"actor": reference("Patient", id), "status": "accepted"},
+                {"actor": reference("Practitioner", doctor.practitioner), "status": "accepted"}]})
     };
-    world.apply_to(&AccessLog, &world.read, &[event]).await;
+    world.record_only([booked(after(25 * 60)), booked(after(-26 * 60))]).await;
+    assert_eq!(doctor.status(&world, &chart).await, 403);
+    world.record_only([booked(after(23 * 60))]).await;
+    assert_eq!((doctor.status(&world, &chart).await, colleague.status(&world, &chart).await), (200, 403));
 }
 
-async fn forget(world: &World, model: &dyn ReadModel, id: Uuid) {
-    let mut tx = world.read.begin().await.unwrap();
-    sqlx::query("set local role nexus_projector").execute(&mut *tx).await.unwrap();
-    model.forget(&mut tx, id, &world.keyring).await.unwrap();
-    tx.commit().await.unwrap();
+/// A search finds everybody, and tells little of those whom the caller does not care for.
+#[tokio::test]
+async fn attack_an_over_broad_search_gathers_no_identities() {
+    let world = World::new().await;
+    let (known, stranger) = (Uuid::new_v4(), Uuid::new_v4());
+    world.record([patient(known, "Cormier", "Chi", "1959-07-30")]).await;
+    world.record_only([patient(stranger, "Cormier", "Ida", "1960-07-30")]).await;
+    for item in world.get(Role::Nurse, "/v1/patients?name=cormier").await.items() {
+        let limited = item["id"] == json!(stranger);
+        assert_eq!((&item["limited"], item["identifiers"] == json!([])), (&json!(limited), limited), "{item}");
+        assert!(item["birthDate"].is_string());
+    }
+    let detail = world.get(Role::Nurse, &format!("/v1/patients/{stranger}")).await.json();
+    assert_eq!((&detail["limited"], &detail["address"], &detail["telecom"]), (&json!(true), &json!([]), &json!([])));
+    let items = world.get(Role::Registrar, "/v1/patients?name=cormier").await.items();
+    assert!(items.iter().all(|item| item["limited"] == false && item["identifiers"] != json!([])), "{items:?}");
+    for nothing in ["/v1/patients", "/v1/patients?name=", "/v1/patients?name=%25", "/v1/patients?mrn="] {
+        assert_eq!(world.get(Role::Registrar, nothing).await.problem(), "invalid-parameter", "{nothing}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_restricted_leaves_no_trace_in_a_list() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let (doctor, nurse) = (Clinician::new(&world, Role::Physician), Clinician::new(&world, Role::Nurse));
+    let colleague = Clinician::new(&world, Role::Physician);
+    let hidden: Vec<Value> = (0..8)
+        .map(|round| {
+            let made = condition(Uuid::new_v4(), id, &format!("{round}"), "active", "2020-01-01");
+            labelled(made, if round % 2 == 0 { "R" } else { "V" })
+        })
+        .collect();
+    let mut heart_rate = json!({"resourceType": "Observation", "id": Uuid::new_v4(), "status": "final",
+        "subject": reference("Patient", id), "effectiveDateTime": "2020-01-01T10:00:00Z",
+        "code": {"coding": [{"code": "8867-4"}]}, "valueQuantity": {"value": 72}});
+    heart_rate = labelled(heart_rate, "R");
+    let mut visit = encounter(id, "in-progress", Some(doctor.practitioner), Some(colleague.organization));
+    visit["participant"] = json!([{"individual": reference("Practitioner", doctor.practitioner)},
+            {"individual": reference("Practitioner", nurse.practitioner)}]);
+    world.record_only([patient(id, "Cormier", "Chi", "1959-07-30"), visit, heart_rate]).await;
+    world.record_only(hidden.clone()).await;
+    world.record_only([condition(Uuid::new_v4(), id, "plain", "active", "2019-01-01")]).await;
+
+    let problems = format!("/v1/patients/{id}/chart?section=problems&limit=1");
+    for (who, count) in [(&doctor, 9), (&nurse, 5), (&colleague, 1)] {
+        let mut seen = 0;
+        let mut cursor = String::new();
+        loop {
+            let page = who.get(&world, &format!("{problems}{cursor}")).await.json();
+            let section = &page["sections"][0];
+            assert_eq!(section["items"].as_array().unwrap().len(), 1, "no page is short");
+            seen += 1;
+            match section["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen, count);
+        // Patient and encounter besides; the heart rate is restricted.
+        let timeline = who.get(&world, &format!("/v1/patients/{id}/timeline?limit=100")).await.items();
+        let heart_rates = usize::from(count > 1);
+        assert_eq!(timeline.len(), count + 2 + heart_rates);
+        let values = who.get(&world, &format!("/v1/patients/{id}/vital-signs")).await.items();
+        assert_eq!(values.len(), heart_rates);
+    }
+    let path = |resource: &Value| format!("/fhir/Condition/{}", resource["id"].as_str().unwrap());
+    let (restricted, very) = (path(&hidden[0]), path(&hidden[1]));
+    let statuses = async |who: &Clinician| (who.status(&world, &restricted).await, who.status(&world, &very).await);
+    assert_eq!(statuses(&doctor).await, (200, 200));
+    assert_eq!(statuses(&nurse).await, (200, 404));
+    assert_eq!(statuses(&colleague).await, (404, 404));
+    let own = world.issuer.patient_token(id);
+    assert_eq!(world.get_with(&own, &very, &[]).await.status, StatusCode::OK);
+    let timeline = world.get(Role::Auditor, &format!("/v1/patients/{id}/timeline")).await.items();
+    assert_eq!(timeline.len(), 3, "an auditor sees what happened, and nothing that is restricted");
+}
+
+fn consent(patient: Uuid, provision: Value) -> Value {
+    let system = "http://terminology.hl7.org/CodeSystem/consentscope";
+    json!({"resourceType": "Consent", "id": Uuid::new_v4(), "status": "active", "patient": reference("Patient", patient),
+        "scope": {"coding": [{"system": system, "code": "patient-privacy"}]}, "category": [{"text": "x"}],
+        "provision": provision})
+}
+
+fn actor(resource_type: &str, id: Uuid) -> Value {
+    json!([{"role": {"text": "x"}, "reference": reference(resource_type, id)}])
+}
+
+#[tokio::test]
+async fn attack_a_consent_withdrawn_between_two_requests_counts_at_once() {
+    let world = World::new().await;
+    let (id, doctor) = (Uuid::new_v4(), Clinician::new(&world, Role::Physician));
+    world.record_only([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let chart = format!("/v1/patients/{id}/chart");
+    let mut permit = consent(id, json!({"type": "permit", "actor": actor("Practitioner", doctor.practitioner)}));
+    world.record_only([permit.clone()]).await;
+    assert_eq!(doctor.status(&world, &chart).await, 200);
+    permit["status"] = json!("inactive");
+    world.apply(&[world.event("Withdrawn", permit, json!({"reason": null})).await]).await;
+    assert_eq!(doctor.get(&world, &chart).await.problem(), "no-care-relationship");
+    // Who shows the position of a withdrawal is not answered before it is seen.
+    let headers = [("nexus-position", "3-1"), ("nexus-wait-ms", "1")];
+    let behind = world.get_with(&doctor.token, &chart, &headers).await;
+    assert_eq!(behind.problem(), "read-model-behind");
+}
+
+#[tokio::test]
+async fn a_consent_keeps_out_whom_it_names_and_what_it_matches() {
+    let world = World::new().await;
+    let (id, doctor) = (Uuid::new_v4(), Clinician::new(&world, Role::Physician));
+    let colleague = Clinician::new(&world, Role::Physician);
+    let visit = encounter(id, "in-progress", Some(doctor.practitioner), Some(colleague.organization));
+    let problem = condition(Uuid::new_v4(), id, "1", "active", "2020-01-01");
+    world.record_only([patient(id, "Cormier", "Chi", "1959-07-30"), visit, problem.clone()]).await;
+    let problem = format!("/fhir/Condition/{}", problem["id"].as_str().unwrap());
+    let chart = format!("/v1/patients/{id}/chart");
+    let problems = async |who: &Clinician| {
+        let chart = who.get(&world, &format!("{chart}?section=problems")).await.json();
+        chart["sections"][0]["items"].as_array().map(Vec::len)
+    };
+    // One class of resources, kept from one of them.
+    let mut some = consent(
+        id,
+        json!({"type": "deny", "actor": actor("Practitioner", doctor.practitioner),
+        "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Condition"}]}),
+    );
+    world.record_only([some.clone()]).await;
+    assert_eq!((problems(&doctor).await, problems(&colleague).await), (Some(0), Some(1)));
+    assert_eq!((doctor.status(&world, &problem).await, colleague.status(&world, &problem).await), (404, 200));
+    some["status"] = json!("inactive");
+    world.apply(&[world.event("Withdrawn", some, json!({"reason": null})).await]).await;
+    assert_eq!(problems(&doctor).await, Some(1));
+    // Everything, kept from everybody.
+    world.record_only([consent(id, json!({"type": "deny"}))]).await;
+    assert_eq!((doctor.status(&world, &chart).await, colleague.status(&world, &chart).await), (404, 404));
+    let own = world.issuer.patient_token(id);
+    assert_eq!(world.get_with(&own, &chart, &[]).await.status, StatusCode::OK);
+}
+
+fn glass(patient: Uuid, practitioner: Uuid, from: DateTime<Utc>, until: DateTime<Utc>) -> Value {
+    json!({"resourceType": "Task", "id": Uuid::new_v4(), "status": "requested", "for": reference("Patient", patient),
+        "code": {"coding": [{"code": "BTG", "display": "break the glass"}]},
+        "requester": {"reference": format!("Practitioner/{practitioner}"), "identifier": {"value": "the-account"}},
+        "reasonCode": {"text": "Unconscious."}, "restriction": {"period": {"start": from, "end": until}}})
+}
+
+#[tokio::test]
+async fn attack_broken_glass_is_whole_again_after_its_time() {
+    let world = World::new().await;
+    let (id, doctor) = (Uuid::new_v4(), Clinician::new(&world, Role::Physician));
+    let (colleague, chart) = (Clinician::new(&world, Role::Physician), format!("/v1/patients/{id}/chart"));
+    let secret = labelled(condition(Uuid::new_v4(), id, "1", "active", "2020-01-01"), "V");
+    let path = format!("/fhir/Condition/{}", secret["id"].as_str().unwrap());
+    let deny = consent(id, json!({"type": "deny"}));
+    world.record_only([patient(id, "Cormier", "Chi", "1959-07-30"), secret, deny]).await;
+    let opened = async |task: &Value| {
+        world.apply(&[world.event_of("EmergencyAccess", "Opened", task.clone(), json!({"notes": []})).await]).await;
+    };
+    // A consent that keeps everybody out looks like no record at all, until the glass is broken.
+    opened(&glass(id, doctor.practitioner, after(-61), after(-1))).await;
+    assert_eq!(doctor.status(&world, &chart).await, 404, "its time is over");
+    let mut task = glass(id, doctor.practitioner, after(-1), after(30));
+    opened(&task).await;
+    assert_eq!((doctor.status(&world, &chart).await, doctor.status(&world, &path).await), (200, 200));
+    assert_eq!((colleague.status(&world, &chart).await, colleague.status(&world, &path).await), (404, 404));
+    let nurse = world.issuer.token_of(Role::Nurse, doctor.practitioner, None);
+    assert_eq!(world.get_with(&nurse, &chart, &[]).await.status, StatusCode::NOT_FOUND, "physicians only");
+    let timeline = doctor.get(&world, &format!("/v1/patients/{id}/timeline")).await.items();
+    assert!(timeline.iter().any(|entry| entry["code"] == "BTG"), "it is flagged: {timeline:?}");
+
+    let cases = world.get(Role::Auditor, "/v1/emergency-accesses").await.items();
+    assert_eq!(cases.len(), 2);
+    let case = cases.iter().find(|case| case["id"] == task["id"]).unwrap();
+    assert_eq!((&case["reason"], &case["account"]), (&json!("Unconscious."), &json!("the-account")));
+    assert_eq!((&case["patient"], &case["practitioner"]), (&json!(id), &json!(doctor.practitioner)));
+    task["status"] = json!("completed");
+    task["lastModified"] = json!(after(0));
+    task["note"] = json!([{"text": "Justified."}]);
+    world.apply(&[world.event_of("EmergencyAccess", "Reviewed", task, json!({})).await]).await;
+    assert_eq!(doctor.status(&world, &chart).await, 404, "the review ends it");
+    assert_eq!(world.get(Role::Auditor, "/v1/emergency-accesses").await.items().len(), 1);
+    let all = world.all_pages(Role::Auditor, "/v1/emergency-accesses?reviewed=true", 1).await;
+    assert!(all.iter().any(|case| case["finding"] == "Justified."), "{all:?}");
+}
+
+#[tokio::test]
+async fn attack_identity_in_headers_is_ignored() {
+    let world = World::new().await;
+    let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
+    world.record_only([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let owner = id.to_string();
+    let smuggled = [
+        ("x-user", "test-physician"),
+        ("x-roles", "physician,auditor"),
+        ("x-patient", owner.as_str()),
+        ("x-forwarded-user", "admin"),
+        ("forwarded", "for=127.0.0.1"),
+        ("x-purpose-of-use", "ETREAT"),
+        ("x-original-url", "/healthz"),
+        ("x-http-method-override", "POST"),
+    ];
+    let (chart, stranger) = (format!("/v1/patients/{id}/chart"), world.issuer.patient_token(other));
+    let nurse = world.issuer.token(Role::Nurse);
+    for header in smuggled {
+        assert_eq!(world.get_with(&stranger, &chart, &[header]).await.status, StatusCode::NOT_FOUND, "{header:?}");
+        assert_eq!(world.get_with(&nurse, &chart, &[header]).await.problem(), "no-care-relationship", "{header:?}");
+    }
+}
+
+/// The scopes of a token limit each list to what they cover.
+#[tokio::test]
+async fn attack_a_narrow_token_reads_no_more_than_its_scopes() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let problem = condition(Uuid::new_v4(), id, "1", "active", "2020-01-01");
+    let visit = encounter(id, "finished", None, None);
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30"), problem.clone(), visit]).await;
+    let with_scope = |scope: &str| {
+        let mut claims = world.issuer.claims("app", &[Role::Patient], Some(id));
+        claims["scope"] = json!(scope);
+        world.issuer.mint(&claims)
+    };
+    let problem = format!("/fhir/Condition/{}", problem["id"].as_str().unwrap());
+    let types = async |token: &str| {
+        let items = world.get_with(token, &format!("/v1/patients/{id}/timeline"), &[]).await.items();
+        items.iter().map(|item| item["resourceType"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let narrow = with_scope("openid patient/Encounter.rs");
+    assert_eq!(types(&narrow).await, BTreeSet::from(["Encounter".to_owned()]));
+    assert_eq!(world.get_with(&narrow, &problem, &[]).await.problem(), "forbidden");
+    let vital_signs = format!("/v1/patients/{id}/vital-signs");
+    assert_eq!(world.get_with(&narrow, &vital_signs, &[]).await.problem(), "forbidden");
+    assert_eq!(types(&with_scope("openid fhirUser")).await.len(), 3);
+    assert_eq!(world.get_with(&with_scope("patient/*.read"), &problem, &[]).await.status, StatusCode::OK);
+    for useless in ["patient/*.sr", "system/*.cruds", "patient/Condition.rs?code=1"] {
+        assert_eq!(world.get_with(&with_scope(useless), &problem, &[]).await.problem(), "forbidden", "{useless}");
+    }
 }

@@ -10,7 +10,7 @@ use nexus_projections::query_api::openapi;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::access::record_access;
+use crate::access_log::record_access;
 use crate::world::{World, patient};
 
 const CLINICIANS: &[Role] = &[Role::Nurse, Role::Physician];
@@ -48,6 +48,7 @@ const ROWS: &[Row] = &[
     row("/v1/population/conditions", "", &[Role::Analyst], false),
     row("/v1/population/age-bands", "", &[Role::Analyst], false),
     row("/fhir/{type}/{id}", "", FHIR, true),
+    row("/v1/emergency-accesses", "", &[Role::Auditor], false),
     row("/v1/read-models", "", WATCHERS, false),
     row("/v1/accesses", "", AUDITORS, false),
     row("/v1/patients/{id}/accesses", "", AUDITORS, true),

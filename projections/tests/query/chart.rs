@@ -155,5 +155,5 @@ async fn a_cursor_is_good_for_its_own_list_only() {
             "{query}"
         );
     }
-    assert_eq!(chart(Uuid::new_v4(), String::new()).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(chart(Uuid::new_v4(), String::new()).await.problem(), "no-care-relationship");
 }

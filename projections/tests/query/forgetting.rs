@@ -164,7 +164,7 @@ async fn forgetting_leaves_no_row() {
 /// The rows of every table that has any.
 async fn count(world: &World) -> Vec<(String, i64)> {
     let tables: Vec<String> = sqlx::query_scalar(
-        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname like '%\\_v1' order by 1",
+        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname ~ '_v[0-9]+$' order by 1",
     )
     .fetch_all(&world.read)
     .await

@@ -11,7 +11,7 @@ use nexus_auth::Role;
 use nexus_testkit::{Caller, eventually, kafka_address};
 use uuid::Uuid;
 
-use crate::access::{AccessWorld, payloads};
+use crate::access_log::{AccessWorld, payloads};
 use crate::world::patient;
 
 const PATIENCE: Duration = Duration::from_secs(60);

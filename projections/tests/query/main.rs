@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod access;
+mod access_log;
 mod authorization;
 mod calendar;
 mod census;

@@ -117,6 +117,7 @@ async fn who_shows_a_position_sees_the_write_in_every_read_model() {
     let mut pipeline = Pipeline::start(&world).await;
     let id = Uuid::new_v4();
     let token = pipeline.append(id, "Patient", "Registered", patient(id, "Cormier", "Chi", "1959-07-30")).await;
+    world.take_into_care(id).await;
     let nurse = world.issuer.token(Role::Nurse);
     let asked = format!("/v1/patients?name=cormier&position={token}");
     assert_eq!(seen(&world, &nurse, &asked).await.items().len(), 1);

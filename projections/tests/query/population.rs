@@ -73,7 +73,7 @@ async fn what_is_refuted_replaced_or_in_error_does_not_count() {
     let mut linked = patient(id, "Cormier", "Chi", "1990-05-05");
     let survivor = Uuid::new_v4();
     linked["link"] = json!([{"type": "replaced-by", "other": {"reference": format!("Patient/{survivor}")}}]);
-    let count = "select count(*) from population_v1.member_age_bands";
+    let count = "select count(*) from population_v2.member_age_bands";
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&world.read).await.unwrap(), 6);
     world.apply(&[world.event("LinkedAsDuplicate", linked, json!({"survivor": survivor})).await]).await;
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&world.read).await.unwrap(), 5);
@@ -103,8 +103,8 @@ async fn the_tables_know_no_patient() {
         .record([patient(id, "Cormier", "Chi", "1990-05-05"), condition(problem, id, "flu", "active", "2020-01-01")])
         .await;
     let rows: Vec<String> = sqlx::query_scalar(
-        "select to_jsonb(m)::text from population_v1.members m union all
-         select to_jsonb(c)::text from population_v1.member_conditions c",
+        "select to_jsonb(m)::text from population_v2.members m union all
+         select to_jsonb(c)::text from population_v2.member_conditions c",
     )
     .fetch_all(&world.read)
     .await
@@ -116,6 +116,87 @@ async fn the_tables_know_no_patient() {
     }
 }
 
+/// The rules hold below the API: an analyst who connects to the database finds counts and nothing else.
+#[tokio::test]
+async fn an_analyst_in_the_database_counts_and_sees_nobody() {
+    let world = World::new().await;
+    cohort(&world, 6, "1990-05-05", "asthma").await;
+    let analyst = world.read_database.pool_as("nexus_analyst").await;
+    let counts: Vec<(String, i64)> = sqlx::query_as("select code, patients from population_v2.patients_by_condition")
+        .fetch_all(&analyst)
+        .await
+        .unwrap();
+    assert_eq!(counts, [("asthma".to_owned(), 6)]);
+    let refused = async |statement: &str| {
+        let error = sqlx::query(statement).execute(&analyst).await.unwrap_err();
+        error.as_database_error().and_then(|error| error.code()).unwrap().into_owned()
+    };
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select format('%I.%I', schemaname, tablename) from pg_tables
+         where schemaname !~ '^(pg_|information_schema)' union select 'population_v2.member_age_bands'",
+    )
+    .fetch_all(&world.read)
+    .await
+    .unwrap();
+    assert!(tables.len() > 20, "{tables:?}");
+    for table in tables {
+        assert_eq!(refused(&format!("select * from {table}")).await, "42501", "{table}");
+    }
+    assert_eq!(refused("create table population_v2.mine ()").await, "25006", "reads only");
+    sqlx::query("set default_transaction_read_only = off").execute(&analyst).await.unwrap();
+    let limits: String = sqlx::query_scalar("show statement_timeout").fetch_one(&analyst).await.unwrap();
+    assert_eq!(limits, "30s");
+
+    // A grant given in error opens a table without rows.
+    sqlx::query("grant select on population_v2.members to nexus_analyst").execute(&world.read).await.unwrap();
+    let rows: i64 = sqlx::query_scalar("select count(*) from population_v2.members").fetch_one(&analyst).await.unwrap();
+    assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn no_service_is_a_superuser() {
+    let world = World::new().await;
+    let mighty: Vec<String> = sqlx::query_scalar(
+        "select rolname::text from pg_roles where rolname like 'nexus\\_%'
+         and (rolsuper or rolcreatedb or rolcreaterole or rolbypassrls or rolreplication)",
+    )
+    .fetch_all(&world.read)
+    .await
+    .unwrap();
+    assert_eq!(mighty, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_denies_research_is_not_counted() {
+    let world = World::new().await;
+    cohort(&world, 5, "1990-05-05", "flu").await;
+    let id = Uuid::new_v4();
+    let mut consent = json!({"resourceType": "Consent", "id": Uuid::new_v4(), "status": "active",
+        "patient": {"reference": format!("Patient/{id}")}, "scope": {"coding": [{"code": "research"}]},
+        "category": [{"text": "x"}], "provision": {"type": "deny"}});
+    let flu = condition(Uuid::new_v4(), id, "flu", "active", "2020-01-01");
+    world.record([patient(id, "Cormier", "Chi", "1990-05-05"), flu, consent.clone()]).await;
+    assert_eq!(conditions(&world, "code=flu").await[0]["patients"], 5);
+    consent["status"] = json!("inactive");
+    world.apply(&[world.event("Withdrawn", consent, json!({"reason": null})).await]).await;
+    assert_eq!(conditions(&world, "code=flu").await[0]["patients"], 6);
+}
+
+/// 45 CFR 164.514(b)(2)(i)(C): ages over 89, and the years that tell them, are one category.
+#[tokio::test]
+async fn the_oldest_are_told_apart_by_no_year() {
+    let world = World::new().await;
+    let ids = ["1901-05-05", "1931-05-05", "1950-05-05"].map(|born| patient(Uuid::new_v4(), "Cormier", "Chi", born));
+    let mut dead = patient(Uuid::new_v4(), "Cormier", "Chi", "1880-05-05");
+    dead["deceasedDateTime"] = json!("1985-01-01");
+    world.record(ids.into_iter().chain([dead])).await;
+    let years: Vec<i32> = sqlx::query_scalar("select birth_year from population_v2.members order by birth_year")
+        .fetch_all(&world.read)
+        .await
+        .unwrap();
+    assert_eq!(years, [1895, 1936, 1936, 1950], "recorded in 2026");
+}
+
 #[tokio::test]
 async fn analysts_views_tell_no_small_counts() {
     let world = World::new().await;
@@ -123,13 +204,13 @@ async fn analysts_views_tell_no_small_counts() {
     cohort(&world, 4, "2015-05-05", "asthma").await;
     cohort(&world, 4, "1990-05-05", "rare").await;
     let by_condition: Vec<(String, i64)> =
-        sqlx::query_as("select code, patients from population_v1.patients_by_condition order by code")
+        sqlx::query_as("select code, patients from population_v2.patients_by_condition order by code")
             .fetch_all(&world.read)
             .await
             .unwrap();
     assert_eq!(by_condition, [("asthma".to_owned(), 10)]);
     let by_both: Vec<(String, String, i64)> =
-        sqlx::query_as("select code, age_band, patients from population_v1.patients_by_condition_and_age_band")
+        sqlx::query_as("select code, age_band, patients from population_v2.patients_by_condition_and_age_band")
             .fetch_all(&world.read)
             .await
             .unwrap();

@@ -173,6 +173,6 @@ async fn parameters_and_patients_must_be_right() {
         );
     }
     let stranger = format!("/v1/patients/{}/vital-signs", Uuid::new_v4());
-    assert_eq!(world.get(Role::Nurse, &stranger).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.get(Role::Nurse, &stranger).await.problem(), "no-care-relationship");
     assert_eq!(world.get(Role::Nurse, "/v1/patients/someone/vital-signs").await.status, StatusCode::NOT_FOUND);
 }

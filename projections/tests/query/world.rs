@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use nexus_auth::Role;
+use nexus_auth::testing::ORGANIZATION;
 use nexus_domain::fhir::{Resource, patient_of};
 use nexus_domain::{AnyEvent, aggregate_for};
 use nexus_event_store::{Keyring, MasterKey, partition_of};
@@ -98,8 +99,13 @@ impl World {
     /// The next event of the resource's stream. `event` is the last part of its type; `more` is what it carries besides
     /// the resource.
     pub async fn event(&self, event: &str, resource: Value, more: Value) -> Event {
+        let aggregate_type = resource["resourceType"].as_str().and_then(aggregate_for).unwrap();
+        self.event_of(aggregate_type, event, resource, more).await
+    }
+
+    /// The same of an aggregate that shares its resource type with another.
+    pub async fn event_of(&self, aggregate_type: &str, event: &str, resource: Value, more: Value) -> Event {
         let resource = Resource::parse(resource).unwrap();
-        let aggregate_type = aggregate_for(resource.resource_type()).unwrap();
         let id = resource.id().unwrap();
         let subject = patient_of(&resource).unwrap_or(id);
         self.keyring.ensure(&[subject]).await.unwrap();
@@ -138,13 +144,40 @@ impl World {
         self.event(event, resource, json!({"notes": []})).await
     }
 
-    /// Records resources and applies them to every read model.
+    /// Records resources and applies them to every read model. Patients are in the care of the organization that the
+    /// clinicians among [`TestIssuer::token`]'s callers work for.
     pub async fn record(&self, resources: impl IntoIterator<Item = Value>) {
         let mut events = Vec::new();
         for resource in resources {
             events.push(self.recorded(resource).await);
         }
         self.apply(&events).await;
+        for event in events.iter().filter(|event| event.aggregate_type == "Patient") {
+            self.take_into_care(event.subject).await;
+        }
+    }
+
+    /// Records resources of strangers: nobody cares for them unless the resources say so.
+    pub async fn record_only(&self, resources: impl IntoIterator<Item = Value>) {
+        let mut events = Vec::new();
+        for resource in resources {
+            events.push(self.recorded(resource).await);
+        }
+        self.apply(&events).await;
+    }
+
+    /// Says that the clinicians' organization cares for a patient, without an encounter that would show elsewhere.
+    pub async fn take_into_care(&self, patient: Uuid) {
+        sqlx::query(
+            "insert into access_grants_v1.care
+             values ($1, $2, 1, '{}', array[$3::uuid], '-infinity', 'infinity')",
+        )
+        .bind(Uuid::new_v4())
+        .bind(patient)
+        .bind(ORGANIZATION)
+        .execute(&self.read)
+        .await
+        .unwrap();
     }
 
     /// Applies events to every read model in one batch each.

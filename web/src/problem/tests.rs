@@ -32,6 +32,7 @@ fn one_of_each() -> Vec<Problem> {
         Problem::method_not_allowed(),
         Problem::unauthenticated(TokenError::Expired),
         Problem::forbidden(),
+        Problem::no_care_relationship(),
         Problem::rule_violated("encounter-finished", "The encounter is finished."),
         Problem::claim_taken("medical-record-number-taken"),
         Problem::version_mismatch(Some(7)),

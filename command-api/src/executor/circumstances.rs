@@ -1,0 +1,155 @@
+//! What the log knows of caller and patient: who cares for them, what they consent to, who has broken the glass.
+//!
+//! Read from the patient's own streams, and remembered for a moment. A denial is never given from memory, and what this
+//! instance writes itself it forgets at once; another instance's withdrawal is seen after [`REMEMBERED_FOR`] at the latest.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+use futures::future::try_join_all;
+use nexus_auth::Caller;
+use nexus_auth::policy::{self, Circumstances, Relation, ResourceContext, Sensitivity, Verdict};
+use nexus_domain::AnyEvent;
+use nexus_domain::access::{Asked, Care, ConsentRule, Emergency, Ruling, ruling, sensitivity};
+use nexus_domain::appointment::Appointment;
+use nexus_domain::consent::Consent;
+use nexus_domain::emergency_access::EmergencyAccess;
+use nexus_domain::encounter::Encounter;
+use nexus_domain::fhir::{Resource, first_coding};
+use nexus_event_store::{Append, EventLog, StoredEvent};
+use uuid::Uuid;
+
+use super::LoadError;
+use super::view::by_stream;
+
+/// How long what was read of a patient is believed.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+/// Of how many patients it is remembered (some kilobytes each).
+const REMEMBERED_MAX: u64 = 10_000;
+/// The aggregates that say something about access.
+const TELLING: [&str; 4] = [Encounter::TYPE, Appointment::TYPE, Consent::TYPE, EmergencyAccess::TYPE];
+
+/// What a patient's record says about who may see it.
+#[derive(Debug, Default)]
+pub struct Known {
+    care: Vec<Care>,
+    consents: Vec<ConsentRule>,
+    emergencies: Vec<Emergency>,
+}
+
+/// Knows who has to do with which patient. Cheap to clone.
+#[derive(Clone)]
+pub struct Relations {
+    log: EventLog,
+    recent: moka::sync::Cache<Uuid, Arc<Known>>,
+}
+
+impl Relations {
+    pub fn new(log: EventLog) -> Self {
+        let recent = moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(REMEMBERED_FOR).build();
+        log.on_rollback({
+            let recent: moka::sync::Cache<Uuid, Arc<Known>> = recent.clone();
+            move || recent.invalidate_all()
+        });
+        Self { log, recent }
+    }
+
+    /// What was read of the patient a moment ago, if it was.
+    pub fn remembered(&self, subject: Uuid) -> Option<Arc<Known>> {
+        self.recent.get(&subject)
+    }
+
+    /// What the log says now.
+    pub async fn read(&self, subject: Uuid) -> Result<Arc<Known>, LoadError> {
+        let streams = TELLING.map(|aggregate_type| self.log.subject_streams(subject, aggregate_type));
+        let mut known = Known::default();
+        for (events, _) in try_join_all(streams).await? {
+            for stream in by_stream(events) {
+                known.learn(stream)?;
+            }
+        }
+        let known = Arc::new(known);
+        self.recent.insert(subject, Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// The patients about whom an append says something that decides about access.
+    pub fn concerned(append: &Append) -> BTreeSet<Uuid> {
+        let telling = append.events.iter().filter(|event| TELLING.contains(&event.aggregate_type.as_str()));
+        telling.map(|event| event.subject).collect()
+    }
+
+    /// Forgets what an append has changed.
+    pub fn forget(&self, concerned: &BTreeSet<Uuid>) {
+        concerned.iter().for_each(|subject| self.recent.invalidate(subject));
+    }
+}
+
+impl Known {
+    /// Every event carries the resource as it stands after it, so the last of a stream says all.
+    fn learn(&mut self, stream: Vec<StoredEvent>) -> Result<(), LoadError> {
+        let Some(StoredEvent { header, payload, .. }) = stream.into_iter().next_back() else { return Ok(()) };
+        let event = AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, payload)?;
+        self.care.extend(Care::of(event.resource()));
+        self.consents.extend(ConsentRule::of(event.resource()));
+        // Not any Task: one that was filed opens nothing.
+        if let AnyEvent::EmergencyAccess(_) = event {
+            self.emergencies.extend(Emergency::of(event.resource()));
+        }
+        Ok(())
+    }
+
+    /// The circumstances of one caller and one resource (or of the record as a whole).
+    pub fn circumstances(&self, caller: &Caller, resource: Option<&Resource>, now: DateTime<Utc>) -> Circumstances {
+        let emergency = self.has_broken_glass(caller, now);
+        let mut circumstances = Circumstances { relation: self.relation(caller, now), emergency, consent: None };
+        let code = resource.and_then(|resource| first_coding(resource.get("code"))).map(|coding| coding.code);
+        let asked = Asked {
+            practitioner: caller.practitioner(),
+            organization: caller.organization(),
+            purpose: policy::purpose(caller, &circumstances).code(),
+            resource_type: resource.map(Resource::resource_type),
+            code: code.as_deref(),
+            sensitivity: resource.map(sensitivity).unwrap_or_default(),
+            now,
+        };
+        circumstances.consent = ruling(&self.consents, &asked).map(|ruling| match ruling {
+            Ruling::Permit => Verdict::Permit,
+            Ruling::Deny => Verdict::Deny,
+        });
+        circumstances
+    }
+
+    fn has_broken_glass(&self, caller: &Caller, now: DateTime<Utc>) -> bool {
+        let own = |case: &&Emergency| case.practitioner.is_some() && case.practitioner == caller.practitioner();
+        self.emergencies.iter().filter(own).any(|case| case.counts_at(now))
+    }
+
+    fn relation(&self, caller: &Caller, now: DateTime<Utc>) -> Relation {
+        let is_among = |id: Option<Uuid>, ids: &[Uuid]| id.is_some_and(|id| ids.contains(&id));
+        let relation = |care: &Care| {
+            if is_among(caller.practitioner(), &care.practitioners) {
+                Relation::Own
+            } else if is_among(caller.organization(), &care.organizations) {
+                Relation::Organization
+            } else {
+                Relation::None
+            }
+        };
+        self.care.iter().filter(|care| care.counts_at(now)).map(relation).max().unwrap_or_default()
+    }
+}
+
+/// The context of a resource that exists.
+pub fn context_of(subject: Uuid, resource: Option<&Resource>) -> ResourceContext<'_> {
+    let context = ResourceContext::of_subject(subject);
+    match resource {
+        None => context,
+        Some(resource) => {
+            context.of_type(resource.resource_type()).as_sensitive_as(Sensitivity::from_level(sensitivity(resource)))
+        }
+    }
+}
