@@ -8,13 +8,13 @@ use axum::{Router, body::Body, http::Request, routing::get};
 use futures::{FutureExt, future::BoxFuture};
 use nexus_auth::{
     Role,
-    policy::{Action, Decision, ResourceContext},
+    policy::{Action, Circumstances, Decision, Relation, ResourceContext},
     testing::TestIssuer,
 };
 use nexus_web::{
     access::{self, AccessRecorder, Completion, NotRecorded, OpenAccess, Opening, Outcome},
     extract::Path,
-    pipeline::{Authenticated, Pipeline, authorize},
+    pipeline::{Authenticated, Pipeline, authorize_in},
     problem::Problem,
 };
 use tower::ServiceExt;
@@ -61,7 +61,8 @@ impl OpenAccess for Page {
 }
 
 async fn read_chart(Authenticated(caller): Authenticated, Path(id): Path<Uuid>) -> Result<&'static str, Problem> {
-    authorize(&caller, Action::ReadChart, &ResourceContext::of_subject(id))?;
+    let in_care = Circumstances { relation: Relation::Own, ..Circumstances::default() };
+    authorize_in(&caller, Action::ReadChart, &ResourceContext::of_subject(id), &in_care)?;
     access::note_patients([id]);
     Ok("chart")
 }

@@ -15,13 +15,13 @@ use axum::{
 use nexus_auth::{
     Role,
     issuer::SigningKey,
-    policy::{Action, ResourceContext},
+    policy::{Action, Circumstances, Relation, ResourceContext},
     testing::{TestIssuer, mint_with, unsigned},
 };
 use nexus_web::{
     extract::{Path, Query},
     json::{Json, JsonLimits},
-    pipeline::{Authenticated, Limits, Pipeline, RequestId, authorize},
+    pipeline::{Authenticated, Limits, Pipeline, RequestId, authorize_in},
     problem::Problem,
     server::{self, ConnectionLimits, Readiness},
 };
@@ -124,7 +124,8 @@ impl Door {
 }
 
 async fn read_chart(Authenticated(caller): Authenticated, Path(id): Path<Uuid>) -> Result<Json<Value>, Problem> {
-    authorize(&caller, Action::ReadChart, &ResourceContext::of_subject(id))?;
+    let in_care = Circumstances { relation: Relation::Own, ..Circumstances::default() };
+    authorize_in(&caller, Action::ReadChart, &ResourceContext::of_subject(id), &in_care)?;
     Ok(Json(json!({"id": id})))
 }
 
