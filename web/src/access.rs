@@ -124,7 +124,8 @@ pub fn judge(
     decision
 }
 
-fn note_decision(action: Action, subject: Option<Uuid>, decision: Decision) {
+/// Notes a decision about the current request that was taken without asking the policy in full.
+pub fn note_decision(action: Action, subject: Option<Uuid>, decision: Decision) {
     note(|noted| {
         let entry = (action, subject, decision);
         if noted.decisions.len() < DECISIONS_MAX && !noted.decisions.contains(&entry) {

@@ -19,6 +19,7 @@ use nexus_auth::policy::{self, Action, Circumstances, Decision, ResourceContext}
 use nexus_domain::types::ClaimChange;
 use nexus_domain::{Issued, Origin};
 use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim};
+use nexus_web::access;
 use uuid::Uuid;
 
 pub use answer::{Answer, Told};
@@ -110,6 +111,7 @@ impl Executor {
 
     async fn execute_once<A: Lean>(&self, call: &Call, task: &Task<A>) -> Result<Answer, Refusal> {
         if !policy::may_ever(&call.caller, task.permission) {
+            access::note_decision(task.permission, None, Decision::Deny);
             return Err(Refusal::Forbidden);
         }
         let _turn = self.in_flight.enter(call)?;

@@ -81,6 +81,7 @@ async fn an_erased_patient_is_no_longer_there_for_any_command() {
     let mrn = fresh("mrn");
     let (registrar, nurse) = (world.caller(Role::Registrar), world.caller(Role::Nurse));
     let id = id_of(&registrar.post("/v1/patients", &patient(&mrn)).await.expect(201));
+    world.take_into_care(id).await;
     let doctor = world.practitioner("1").await;
     let slot = appointment(doctor, "2027-03-01T09:00:00Z", "2027-03-01T09:30:00Z");
     registrar.post(&at(id, "appointments"), &slot).await.expect(201);
