@@ -130,7 +130,7 @@ async fn wait_level(world: &World, read: &PgPool) {
 /// Every row of every read model as text, sealed bytes included.
 async fn rows(read: &PgPool) -> BTreeMap<String, BTreeSet<String>> {
     let tables: Vec<String> = sqlx::query_scalar(
-        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname like '%\\_v1'",
+        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname ~ '_v[0-9]+$'",
     )
     .fetch_all(read)
     .await

@@ -50,7 +50,7 @@ async fn parked_events_are_listed_retried_and_given_up() {
     let list = listed(&world).await;
     assert_eq!(list.len(), 1, "{list:?}");
     let first = &list[0];
-    assert_eq!((first["readModel"].as_str(), first["version"].as_i64()), (Some("patient_chart"), Some(1)));
+    assert_eq!((first["readModel"].as_str(), first["version"].as_i64()), (Some("patient_chart"), Some(2)));
     assert_eq!(first["subject"], victim.to_string());
     assert_eq!((first["partition"].as_i64(), first["position"].as_i64()), (Some(partition.into()), Some(position)));
     assert_eq!((first["reason"].as_str(), first["waiting"].as_u64()), (Some("envelope.broken"), Some(waiting as u64)));

@@ -154,7 +154,7 @@ async fn the_description_and_its_page_are_open() {
     for (path, item) in description["paths"].as_object().unwrap() {
         let operation = &item["get"];
         assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{path}");
-        assert!(operation["responses"]["default"].is_object(), "{path}");
+        assert!(operation["responses"]["503"].is_object(), "{path}");
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
         let waits = parameters.iter().any(|it| it["name"] == "Nexus-Position" && it["in"] == "header");
         // Some say themselves how far things are, and positions are the event log's: the access log's have nothing to wait for.
