@@ -10,7 +10,7 @@ use nexus_projections::engine::forgotten::of_subject;
 use nexus_projections::engine::parked::list;
 use nexus_projections::engine::{Engine, migrate_models, row_hashes};
 use nexus_projections::population::{condition_of, member_of};
-use nexus_projections::{read_models, schema_of};
+use nexus_projections::{all_read_models, read_models, schema_of};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -147,7 +147,7 @@ async fn rows(read: &PgPool) -> BTreeMap<String, BTreeSet<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_patients_are_gone_and_the_others_stay_row_for_row() {
     let world = World::with_models(0, &[]).await;
-    migrate_models(&world.read, &read_models()).await.unwrap();
+    migrate_models(&world.read, &all_read_models()).await.unwrap();
     let engine = Engine::start(&world.config(), read_models());
     let (mut erased, mut needles) = (Vec::new(), Vec::new());
     for number in 0..PATIENTS {
@@ -192,7 +192,7 @@ async fn ten_patients_are_gone_and_the_others_stay_row_for_row() {
         destroy_key(&world, event).await;
     }
     let again = database(&postgres(), &format!("{}_again", world.name)).await;
-    migrate_models(&again, &read_models()).await.unwrap();
+    migrate_models(&again, &all_read_models()).await.unwrap();
     let mut config = world.config();
     config.read_database = postgres().database(&format!("{}_again", world.name)).username("nexus_projector");
     config.group_prefix = format!("{}.again.", world.name);
