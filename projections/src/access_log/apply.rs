@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::erasures::AccessErasures;
 use super::{actor_hash, context};
-use crate::read_model::{ApplyError, Event};
+use crate::read_model::{ApplyError, Event, ReadModel};
 use crate::rows;
 
 /// What stands in the sealed part of a row.
@@ -27,27 +28,32 @@ pub(super) struct Private {
 /// statement, and in the order of ids: two of them then never wait for each other.
 const UPSERT: &str = "
     insert into accesses as a (id, opened_at, actor, roles, method, route, purpose, target, lane, sealed, completed_at,
-        outcome, status, decision, actions, break_glass, patients_total, target_type, parameters)
+        outcome, status, decision, actions, break_glass, patients_total, target_type, parameters, forgotten)
     select * from unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[],
         $8::uuid[], $9::uuid[], $10::bytea[], $11::timestamptz[], $12::text[], $13::integer[], $14::text[], $15::text[],
-        $16::boolean[], $17::integer[], $18::text[], $19::text[])
+        $16::boolean[], $17::integer[], $18::text[], $19::text[], $20::boolean[])
     order by 1
     on conflict (id) do update set
         opened_at = coalesce(excluded.opened_at, a.opened_at), actor = coalesce(excluded.actor, a.actor),
         roles = coalesce(excluded.roles, a.roles), method = coalesce(excluded.method, a.method),
         route = coalesce(excluded.route, a.route), purpose = coalesce(excluded.purpose, a.purpose),
-        target = coalesce(excluded.target, a.target), lane = coalesce(excluded.lane, a.lane),
+        target = case when a.forgotten or excluded.forgotten then null else coalesce(excluded.target, a.target) end, lane = coalesce(excluded.lane, a.lane),
         sealed = coalesce(excluded.sealed, a.sealed), completed_at = coalesce(excluded.completed_at, a.completed_at),
         outcome = coalesce(excluded.outcome, a.outcome), status = coalesce(excluded.status, a.status),
         decision = coalesce(excluded.decision, a.decision), actions = coalesce(excluded.actions, a.actions),
         break_glass = coalesce(excluded.break_glass, a.break_glass),
         patients_total = coalesce(excluded.patients_total, a.patients_total),
         target_type = coalesce(excluded.target_type, a.target_type),
-        parameters = coalesce(excluded.parameters, a.parameters)";
+        parameters = coalesce(excluded.parameters, a.parameters),
+        forgotten = coalesce(a.forgotten or excluded.forgotten, a.forgotten, excluded.forgotten)";
 
+/// A key that was destroyed a moment ago may still be in this process's memory: what the erasure's own transaction wrote
+/// down counts, too. It keeps everybody out of the table meanwhile.
 const LINK: &str = "
     insert into access_patients (patient, access)
-    select * from unnest($1::uuid[], $2::uuid[]) order by 1, 2
+    select patient, access from unnest($1::uuid[], $2::uuid[]) as link (patient, access)
+    where not exists (select from projection.forgotten f where f.subject = patient and f.read_model = $3)
+    order by 1, 2
     on conflict do nothing";
 
 /// What a batch of events says of one access.
@@ -59,8 +65,40 @@ struct Row {
 
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
     let accesses = gather(events)?;
-    upsert(tx, &accesses, keyring).await?;
-    link(tx, &accesses, keyring).await
+    let links = Links::of(&accesses, keyring).await?;
+    // In the order in which an erasure goes about it, so that neither waits for the other in a circle.
+    links.store(tx).await?;
+    upsert(tx, &accesses, &links, keyring).await
+}
+
+/// Which accesses were to whom; and which of them to somebody whose key is gone.
+struct Links {
+    kept: Vec<(Uuid, Uuid)>,
+    forgotten: BTreeSet<Uuid>,
+}
+
+impl Links {
+    /// Whoever was erased stays so when the log is read again.
+    async fn of(rows: &BTreeMap<Uuid, Row>, keyring: &Keyring) -> Result<Self, ApplyError> {
+        let all = rows.iter().flat_map(|(id, row)| patients(row).into_iter().map(|patient| (patient, *id)));
+        let all: Vec<(Uuid, Uuid)> = all.collect();
+        let keys = keyring.keys(&all.iter().map(|(patient, _)| *patient).collect::<Vec<_>>()).await;
+        if keys.values().any(|key| matches!(key, Err(KeyError::Unavailable))) {
+            return Err(sqlx::Error::PoolTimedOut.into());
+        }
+        let erased = |patient: &Uuid| matches!(keys.get(patient), Some(Err(KeyError::Erased)));
+        let (gone, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|(patient, _)| erased(patient));
+        Ok(Self { kept, forgotten: gone.into_iter().map(|(_, access)| access).collect() })
+    }
+
+    async fn store(&self, tx: &mut PgConnection) -> Result<(), ApplyError> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let (patients, accesses): (Vec<_>, Vec<_>) = self.kept.iter().copied().unzip();
+        sqlx::query(LINK).bind(patients).bind(accesses).bind(AccessErasures.name()).execute(tx).await?;
+        Ok(())
+    }
 }
 
 fn gather(events: &[Event]) -> Result<BTreeMap<Uuid, Row>, ApplyError> {
@@ -82,7 +120,14 @@ fn gather(events: &[Event]) -> Result<BTreeMap<Uuid, Row>, ApplyError> {
     Ok(accesses)
 }
 
-async fn upsert(tx: &mut PgConnection, rows: &BTreeMap<Uuid, Row>, keyring: &Keyring) -> Result<(), ApplyError> {
+async fn upsert(
+    tx: &mut PgConnection,
+    rows: &BTreeMap<Uuid, Row>,
+    links: &Links,
+    keyring: &Keyring,
+) -> Result<(), ApplyError> {
+    let is_forgotten = |id: &Uuid| links.forgotten.contains(id);
+    let targets = rows.iter().map(|(id, row)| other_target(row).filter(|_| !is_forgotten(id)));
     sqlx::query(UPSERT)
         .bind(rows.keys().copied().collect::<Vec<_>>())
         .bind(opened(rows, |it| it.at))
@@ -91,7 +136,7 @@ async fn upsert(tx: &mut PgConnection, rows: &BTreeMap<Uuid, Row>, keyring: &Key
         .bind(opened(rows, |it| rows::column(&it.method).into_owned()))
         .bind(opened(rows, |it| rows::column(&it.route).into_owned()))
         .bind(opened(rows, |it| rows::column(&it.purpose).into_owned()))
-        .bind(rows.values().map(other_target).collect::<Vec<_>>())
+        .bind(targets.collect::<Vec<_>>())
         .bind(rows.values().map(|row| row.opened.as_ref().map(|(_, key)| key.subject())).collect::<Vec<_>>())
         .bind(rows.values().map(|row| row.opened.as_ref().map(|it| seal(keyring, it))).collect::<Vec<_>>())
         .bind(completed(rows, |it| it.at))
@@ -103,25 +148,9 @@ async fn upsert(tx: &mut PgConnection, rows: &BTreeMap<Uuid, Row>, keyring: &Key
         .bind(completed(rows, |it| i32::try_from(it.patients_total).unwrap_or(i32::MAX)))
         .bind(completed(rows, |it| it.target_type.clone()).into_iter().map(Option::flatten).collect::<Vec<_>>())
         .bind(completed(rows, |it| rows::column(&it.parameters.join(",")).into_owned()))
+        .bind(rows.keys().map(|id| is_forgotten(id).then_some(true)).collect::<Vec<_>>())
         .execute(tx)
         .await?;
-    Ok(())
-}
-
-async fn link(tx: &mut PgConnection, rows: &BTreeMap<Uuid, Row>, keyring: &Keyring) -> Result<(), ApplyError> {
-    let links: Vec<(Uuid, Uuid)> =
-        rows.iter().flat_map(|(id, row)| patients(row).into_iter().map(|patient| (patient, *id))).collect();
-    if links.is_empty() {
-        return Ok(());
-    }
-    // Whoever was erased stays so when the log is read again.
-    let keys = keyring.keys(&links.iter().map(|(patient, _)| *patient).collect::<Vec<_>>()).await;
-    if keys.values().any(|key| matches!(key, Err(KeyError::Unavailable))) {
-        return Err(sqlx::Error::PoolTimedOut.into());
-    }
-    let erased = |patient: &Uuid| matches!(keys.get(patient), Some(Err(KeyError::Erased)));
-    let (patients, accesses): (Vec<_>, Vec<_>) = links.into_iter().filter(|(patient, _)| !erased(patient)).unzip();
-    sqlx::query(LINK).bind(patients).bind(accesses).execute(tx).await?;
     Ok(())
 }
 

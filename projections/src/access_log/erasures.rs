@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use nexus_event_store::Keyring;
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
 use super::AccessLog;
@@ -35,8 +35,14 @@ impl ReadModel for AccessErasures {
     }
 
     async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
-        let links = format!("{}.access_patients", schema_of(&AccessLog));
-        let deleted = sqlx::query(&format!("delete from {links} where patient = $1")).bind(subject).execute(tx).await?;
-        Ok(deleted.rows_affected())
+        let schema = schema_of(&AccessLog);
+        // Waits for those who are linking, and keeps others waiting until they can see that the subject is forgotten.
+        let alone = format!("lock table {schema}.access_patients in share row exclusive mode");
+        tx.execute(alone.as_str()).await?;
+        let unlink = format!(
+            "with gone as (delete from {schema}.access_patients where patient = $1 returning access)
+             update {schema}.accesses set target = null, forgotten = true where id in (select access from gone)"
+        );
+        Ok(sqlx::query(&unlink).bind(subject).execute(tx).await?.rows_affected())
     }
 }

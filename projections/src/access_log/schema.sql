@@ -10,7 +10,7 @@ create table accesses (
     method text,
     route text,
     purpose text,
-    -- The id in the path, where it is not a patient's.
+    -- The id in the path, where it is not a patient's; nor that of anything of a patient who is erased.
     target uuid,
     -- Whose key seals what follows: a lane of the access log.
     lane uuid,
@@ -23,7 +23,9 @@ create table accesses (
     break_glass boolean,
     patients_total integer,
     target_type text,
-    parameters text
+    parameters text,
+    -- True if it was to somebody who is erased.
+    forgotten boolean
 );
 
 alter table accesses alter column sealed set storage external;

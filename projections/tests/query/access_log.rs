@@ -352,7 +352,13 @@ async fn an_erased_patient_is_forgotten_and_stays_so() {
     let (world, id, other) = (&access.world, Uuid::new_v4(), Uuid::new_v4());
     world.record([patient(id, "Cormier", "Chi", "1959-07-30"), patient(other, "Cormier", "Lea", "1984-01-02")]).await;
     world.get(Role::Nurse, "/v1/patients?name=cormier").await.items();
-    access.completed(1).await;
+    assert_eq!(world.get(Role::Physician, &format!("/fhir/Patient/{id}")).await.status, StatusCode::OK);
+    access.completed(2).await;
+    let named = async || -> i64 {
+        let sql = "select count(*) from access_log_v1.accesses where target = $1";
+        sqlx::query_scalar(sql).bind(id).fetch_one(&world.read).await.unwrap()
+    };
+    assert_eq!(named().await, 1);
     sqlx::query("update subject_keys set state = 'erased', wrapped = null where subject = $1")
         .bind(id)
         .execute(&world.keys)
@@ -374,14 +380,15 @@ async fn an_erased_patient_is_forgotten_and_stays_so() {
         sqlx::query_scalar(links).fetch_all(&pool).await.unwrap()
     };
     // The auditor's question about the erased patient named them, too.
-    assert_eq!(links().await, [other]);
+    assert_eq!((links().await, named().await), (vec![other], 0));
     // The log still says whose it was; a fold from its beginning does not link them again.
     for payload in payloads(world, &access.log).await {
         let batch: Batch = serde_json::from_value(payload).unwrap();
         assert!(batch.opened.len() + batch.completed.len() > 0);
     }
-    access.completed(2).await;
-    assert_eq!(links().await, [other]);
+    assert!(!world.get(Role::Physician, &format!("/fhir/Patient/{id}")).await.status.is_success());
+    access.completed(4).await;
+    assert_eq!((links().await, named().await), (vec![other], 0));
     access.end().await;
 }
 
