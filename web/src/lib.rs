@@ -18,6 +18,7 @@ pub mod json;
 pub mod problem;
 
 mod harden;
+mod leftover;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -34,6 +34,7 @@ use crate::{
     access::{self, AccessRecorder, Recording},
     authenticate::authenticate,
     json::JsonLimits,
+    leftover,
     problem::{self, CURRENT_REQUEST, Problem},
     telemetry,
 };
@@ -137,6 +138,7 @@ fn surround(router: Router, limits: Limits) -> Router {
         .layer(limits.json.layer())
         .layer(from_fn_with_state(limits.request_timeout, protect))
         .layer(from_fn(observe))
+        .layer(from_fn(leftover::drain))
 }
 
 /// Lets a page of documentation load what it brings along.

@@ -362,3 +362,24 @@ async fn a_head_that_never_ends_is_cut_off_and_gives_up_its_place() {
         assert!(ended.is_ok(), "the connection was not cut");
     }
 }
+
+#[tokio::test]
+async fn whoever_sends_too_much_is_told_so() {
+    let door = Door::start(Limits::default()).await;
+    let body = vec![b' '; 8 * 1024 * 1024];
+    let token = format!("authorization: Bearer {}\r\n", door.issuer.token(Role::Physician));
+    for (credentials, status) in [("", "401"), (token.as_str(), "413")] {
+        let head = format!(
+            "POST /amounts HTTP/1.1\r\nhost: x\r\n{credentials}content-type: application/json\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A client that writes all of it before it reads.
+        stream.write_all(&body).await.expect("nobody breaks the connection");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("the answer arrives whole");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
