@@ -2,9 +2,11 @@
 //! of the key store does not bring them back.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use futures::TryStreamExt;
 use serde_json::{Value, json};
 use sqlx::{Executor as _, PgPool};
 
@@ -13,34 +15,32 @@ use crate::sent::Sent;
 use crate::stack::Stack;
 use crate::{DEADLINE, rows};
 
-/// How many of the sample's patients are erased.
-const ERASED: usize = 3;
-/// The patient who is worked on meanwhile: the one of the printed requests.
-const WORKED_ON: &str = "7cd3260f-2795-3080-b267-3bb0a9f40624";
-/// A patient who is in this stack twice.
-const TWICE: &str = "347ceebf-0248-5a56-14f3-e1e8e8ffb73c";
 /// Observations that the load has to get in meanwhile.
-const LOAD_AT_LEAST: usize = 20;
+const LOAD_AT_LEAST: usize = 100;
+/// How many record observations at a time.
+const NURSES: usize = 4;
+/// Where the demo nurse works.
+const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 /// Shorter texts of an identity may be anywhere by chance.
 const NEEDLE_BYTES_MIN: usize = 9;
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
-pub async fn leaves_nothing_and_nobody_else_notices(stack: &Stack, sent: &Sent) {
+/// Erases `gone` while `worked_on` is worked on.
+pub async fn leaves_nothing_and_nobody_else_notices(stack: &Stack, sent: &Sent, gone: &[&str], worked_on: &str) {
+    let needles = needles(sent, gone);
+    assert!(needles.len() >= 3 * gone.len(), "too little to search for: {}", needles.len());
+    take_into_care(stack, worked_on).await;
     stack.wait_until_read_models_are_level().await;
-    let patients = sent.patients();
-    let gone: Vec<&str> = patients.iter().filter(|id| ![WORKED_ON, TWICE].contains(id)).take(ERASED).copied().collect();
-    assert_eq!(gone.len(), ERASED, "the sample has enough patients");
-    let needles = needles(sent, &gone);
-    assert!(needles.len() >= 3 * ERASED, "too little to search for: {}", needles.len());
     let (read, keys) = (stack.database("nexus_read").await, stack.database("nexus_keys").await);
     keys.execute("create table backup as select * from subject_keys").await.unwrap();
-    let ids: Vec<String> = gone.iter().flat_map(|id| ids_about(sent, id)).collect();
+    let ids: HashSet<String> = gone.iter().flat_map(|id| ids_about(sent, id)).chain([worked_on.to_owned()]).collect();
     let before = untouched_rows(&read, &ids).await;
 
     let (stop, observed) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let load = work_on(stack, WORKED_ON, &stop, &observed);
+    let nurses = (0..NURSES).map(|_| work_on(stack, worked_on, &stop, &observed));
+    let load = futures::future::join_all(nurses);
     let erasing = async {
-        for id in &gone {
+        for id in gone {
             erase(stack, id).await;
         }
         let started = Instant::now();
@@ -50,11 +50,11 @@ pub async fn leaves_nothing_and_nobody_else_notices(stack: &Stack, sent: &Sent) 
         }
         stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(load, erasing);
+    let (_, ()) = tokio::join!(load, erasing);
     stack.wait_until_read_models_are_level().await;
 
     assert_eq!(before, untouched_rows(&read, &ids).await, "others stay row for row");
-    for id in &gone {
+    for id in gone {
         let answer = get(stack, "nurse", &format!("/v1/patients/{id}/chart")).await;
         // As of an id that nobody has: nobody treats them.
         assert_eq!(answer.status(), 403);
@@ -69,7 +69,7 @@ pub async fn leaves_nothing_and_nobody_else_notices(stack: &Stack, sent: &Sent) 
     let pids = stack.pids().await;
     stack.kill("command-api", pids["command-api"]).await;
     stack.pids().await;
-    for id in &gone {
+    for id in gone {
         verify(stack, id).await;
     }
 }
@@ -81,7 +81,7 @@ fn ids_about(sent: &Sent, patient: &str) -> Vec<String> {
 
 /// Texts by which somebody could be known, and nobody else of the sample: identifiers, telephone, street.
 fn needles(sent: &Sent, gone: &[&str]) -> BTreeSet<String> {
-    let of = |id: &str| sent.of_patient(id).into_iter().find(|it| it["resourceType"] == "Patient").unwrap();
+    let of = |id: &str| sent.patient(id);
     let texts = |patient: &Value| -> HashSet<String> {
         let part = |list: &str, name: &str| -> Vec<String> {
             let items = patient[list].as_array().into_iter().flatten();
@@ -126,6 +126,14 @@ async fn verify(stack: &Stack, id: &str) {
     assert_eq!(report["erased"], true, "{report}");
 }
 
+/// Without an encounter where the nurse works, the record is not theirs to write in.
+async fn take_into_care(stack: &Stack, id: &str) {
+    let class = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"});
+    let body = json!({"class": class, "organization": HOSPITAL});
+    let begun = post(stack, "nurse", &format!("/v1/patients/{id}/encounters"), &body).await;
+    assert_eq!(begun.status(), 201, "{}", begun.text().await.unwrap());
+}
+
 /// Records observations of a patient until told to stop.
 async fn work_on(stack: &Stack, patient: &str, stop: &AtomicBool, observed: &AtomicUsize) {
     let token = stack.token("nurse");
@@ -139,9 +147,9 @@ async fn work_on(stack: &Stack, patient: &str, stop: &AtomicBool, observed: &Ato
     }
 }
 
-/// Every row that is neither about the erased nor about the patient who is worked on, sealed bytes included. The statistics
-/// of the population and the access log go on while others work.
-async fn untouched_rows(read: &PgPool, ids: &[String]) -> BTreeMap<String, BTreeSet<String>> {
+/// A hash of every row, sealed bytes included, that has none of these ids; by table. The statistics of the population and the
+/// access log go on while others work.
+async fn untouched_rows(read: &PgPool, ids: &HashSet<String>) -> BTreeMap<String, BTreeSet<u64>> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select format('%I.%I', schemaname, tablename) from pg_tables
          where schemaname ~ '_v[0-9]+$' and schemaname !~ '^(population|access_log)_v'",
@@ -149,14 +157,22 @@ async fn untouched_rows(read: &PgPool, ids: &[String]) -> BTreeMap<String, BTree
     .fetch_all(read)
     .await
     .unwrap();
+    let is_about = |row: &str| row.split(|c: char| !c.is_ascii_hexdigit() && c != '-').any(|word| ids.contains(word));
     let mut all = BTreeMap::new();
     for table in tables {
-        let rows: Vec<String> =
-            sqlx::query_scalar(&format!("select to_jsonb(t)::text from {table} t")).fetch_all(read).await.unwrap();
-        let is_kept = |row: &String| !row.contains(WORKED_ON) && !ids.iter().any(|id| row.contains(id.as_str()));
-        all.insert(table, rows.into_iter().filter(is_kept).collect());
+        let statement = format!("select to_jsonb(t)::text from {table} t");
+        let mut rows = sqlx::query_scalar::<_, String>(&statement).fetch(read);
+        let mut kept = BTreeSet::new();
+        while let Some(row) = rows.try_next().await.unwrap() {
+            if !is_about(&row) {
+                let mut hasher = DefaultHasher::new();
+                row.hash(&mut hasher);
+                kept.insert(hasher.finish());
+            }
+        }
+        all.insert(table, kept);
     }
-    assert!(all.values().filter(|rows: &&BTreeSet<String>| !rows.is_empty()).count() >= 8, "there are rows to compare");
+    assert!(all.values().filter(|rows| !rows.is_empty()).count() >= 8, "there are rows to compare");
     all
 }
 

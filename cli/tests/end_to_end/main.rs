@@ -20,6 +20,10 @@ use serde_json::{Value, json};
 use crate::sent::Sent;
 use crate::stack::Stack;
 
+/// The patient of the printed requests.
+const PRINTED: &str = "7cd3260f-2795-3080-b267-3bb0a9f40624";
+/// A patient who comes in twice, see [`lines`].
+const TWICE: &str = "347ceebf-0248-5a56-14f3-e1e8e8ffb73c";
 /// Every process that may be killed while patients come in. Postgres is left to a later test of its own.
 const KILLED: [&str; 4] = ["relay", "projector", "command-api", "kafka"];
 
@@ -37,7 +41,8 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     log::a_stock_reader_reads_a_stream(&calm).await;
     log::records_have_their_documented_headers(&calm).await;
     lines::are_taken_once_whatever_their_order(&calm, &sent).await;
-    erasure::leaves_nothing_and_nobody_else_notices(&calm, &sent).await;
+    let gone: Vec<&str> = sent.patients().into_iter().filter(|id| ![PRINTED, TWICE].contains(id)).take(3).collect();
+    erasure::leaves_nothing_and_nobody_else_notices(&calm, &sent, &gone, PRINTED).await;
     calm.down().await;
 
     let stormy = Stack::start(&["--no-sample"]).await;
@@ -55,6 +60,19 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     assert_eq!(again["already_there"], json!(sent.len()), "{again}");
     log::has_no_gap(&stormy, sent.len()).await;
     stormy.down().await;
+}
+
+/// The same erasure among more patients than the sample's: `NEXUS_TEST_PATIENTS` is a folder of bundles, such as
+/// `./nexus sample` makes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes and a folder of patients"]
+async fn ten_of_many_patients_are_erased_under_load() {
+    let folder = std::env::var("NEXUS_TEST_PATIENTS").expect("NEXUS_TEST_PATIENTS is a folder of bundles");
+    let (sent, stack) = (Sent::folder(folder.as_ref()), Stack::start(&[]).await);
+    let imported = stack.import(folder.as_ref()).await;
+    assert_eq!(imported["refused"], json!(0), "{imported}");
+    erasure::leaves_nothing_and_nobody_else_notices(&stack, &sent, &sent.patients()[..10], PRINTED).await;
+    stack.down().await;
 }
 
 /// Search, chart, record, and read one's own write, as `up` prints them.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
+use std::path::Path;
 
 use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value};
@@ -18,16 +19,13 @@ pub struct Sent {
 impl Sent {
     /// The sample that the project ships.
     pub fn sample() -> Self {
-        let bundles: Vec<Value> = std::fs::read_dir(home().join("sample"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "gz"))
-            .map(|path| {
-                let mut text = String::new();
-                flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
-                serde_json::from_str(&text).unwrap()
-            })
-            .collect();
+        Self::folder(&home().join("sample"))
+    }
+
+    /// The bundles of a folder, compressed or not.
+    pub fn folder(folder: &Path) -> Self {
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let bundles: Vec<Value> = paths.filter_map(|path| bundle(&path)).collect();
         let entries: Vec<&Value> = bundles.iter().flat_map(|bundle| bundle["entry"].as_array().unwrap()).collect();
         let targets: HashMap<String, String> = entries.iter().flat_map(|entry| names(entry)).collect();
         let resources = entries.iter().map(|entry| rewritten(&entry["resource"], &targets)).collect();
@@ -41,6 +39,12 @@ impl Sent {
     /// The resources that are about a patient.
     pub fn of_patient(&self, id: &str) -> Vec<&Value> {
         self.resources.iter().filter(|resource| resource.to_string().contains(id)).collect()
+    }
+
+    /// A Patient by its id.
+    pub fn patient(&self, id: &str) -> &Value {
+        let is_it = |resource: &&Value| resource["resourceType"] == "Patient" && resource["id"] == id;
+        self.resources.iter().find(is_it).expect("the patient was sent")
     }
 
     /// The ids of the patients.
@@ -57,6 +61,17 @@ impl Sent {
             .buffer_unordered(READERS);
         while checks.next().await.is_some() {}
     }
+}
+
+fn bundle(path: &Path) -> Option<Value> {
+    let mut text = String::new();
+    let mut file = std::fs::File::open(path).unwrap();
+    match path.extension()?.to_str()? {
+        "gz" => flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap(),
+        "json" => file.read_to_string(&mut text).unwrap(),
+        _ => return None,
+    };
+    Some(serde_json::from_str(&text).unwrap())
 }
 
 async fn is_equal(stack: &Stack, door: &str, token: &str, sent: &Value) {
