@@ -19,3 +19,10 @@ revoke all on all tables in schema access from nexus_command, nexus_query;
 grant usage on schema access to nexus_command, nexus_query, nexus_relay, nexus_projector;
 grant select on settings, heads, restored, relay_progress to nexus_command, nexus_query;
 grant execute on function append_batch, settle_claims to nexus_command, nexus_query;
+
+-- An append of this log is one command with one event, always: one plan serves all, and planning anew would cost more than
+-- the work. It is made while the tables are small, so it is told not to rely on that.
+alter function append_batch set plan_cache_mode = force_generic_plan;
+alter function append_batch set enable_seqscan = off;
+alter function append_batch set enable_hashjoin = off;
+alter function append_batch set enable_mergejoin = off;

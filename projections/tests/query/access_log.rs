@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use nexus_access_log::{AGGREGATE_TYPE, Batch, EVENT_TYPE, Recorder};
 use nexus_auth::Role;
 use nexus_domain::AnyEvent;
-use nexus_event_store::relay::{Relay, RelayConfig};
+use nexus_event_store::relay::{Pace, Relay, RelayConfig};
 use nexus_event_store::{ACCESS_SCHEMA, LogReader, envelope, in_schema, migrate_access_log, partition_of};
 use nexus_projections::access_log::AccessLog;
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
@@ -38,7 +38,9 @@ impl AccessWorld {
     pub async fn new() -> Self {
         let (mut world, log, topic) = (World::new().await, TestDatabase::log().await, TestTopic::create().await);
         let stop = CancellationToken::new();
-        let relay = RelayConfig::new(pool(&log, "nexus_relay"), kafka_address(), topic.name());
+        let relay_pool = pool(&log, "nexus_relay");
+        let relay =
+            RelayConfig { pace: Pace::Gathering, ..RelayConfig::new(relay_pool, kafka_address(), topic.name()) };
         let relay = tokio::spawn(Relay::try_new(relay).unwrap().run(stop.clone()));
         let engine = Engine::start(&engine_config(&world, &log, &topic), vec![std::sync::Arc::new(AccessLog)]);
         let as_query: PgConnectOptions = world.read_database.url("nexus_query").parse().unwrap();
