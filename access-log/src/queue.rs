@@ -116,10 +116,10 @@ impl Gathered {
 
 /// False if it can never be stored. The id of the batch makes a repetition harmless: its stream exists then.
 async fn append_surely(log: &EventLog, batch: Batch, lane: Uuid) -> bool {
-    let Ok(payload) = serde_json::to_value(&batch) else { return false };
     let (id, mut pause) = (Uuid::new_v4(), RETRY_MIN);
     loop {
-        match log.append(append(id, lane, payload.clone())).await {
+        let Ok(payload) = serde_json::to_value(&batch) else { return false };
+        match log.append(append(id, lane, payload)).await {
             Ok(Outcome::Appended(_) | Outcome::Conflict { .. }) => return true,
             Ok(Outcome::ClaimTaken { .. } | Outcome::Duplicate { .. }) => {
                 tracing::error!("the access log was given another answer than it can have");

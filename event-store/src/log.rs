@@ -62,7 +62,8 @@ impl EventLog {
     /// (see [`Self::ready`]) is not.
     pub async fn connect(config: LogConfig) -> Result<Self, Error> {
         let appended = Arc::new(Notify::new());
-        let announcing = announce(single(notifier_options((*config.log_pool.connect_options()).clone())), appended.clone());
+        let announcing =
+            announce(single(notifier_options((*config.log_pool.connect_options()).clone())), appended.clone());
         let announcing = AbortOnDropHandle::new(tokio::spawn(announcing));
         Self::start(config, appended, vec![announcing]).await
     }

@@ -207,7 +207,12 @@ fn summarize(phases: &[Vec<Phase>; 3]) {
         let clock = paired.clone().map(|(off, on)| 1.0 - on.reads_per_second / off.reads_per_second).collect();
         let cpu = |phase: &Phase| phase.used.of("") / phase.reads as f64;
         let processor = paired.map(|(off, on)| 1.0 - cpu(off) / cpu(on)).collect();
-        println!("\n{}: throughput lost by processor time {}; by the clock {}", KINDS[kind], share(processor), share(clock));
+        println!(
+            "\n{}: throughput lost by processor time {}; by the clock {}",
+            KINDS[kind],
+            share(processor),
+            share(clock)
+        );
     }
 }
 
