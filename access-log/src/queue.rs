@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use nexus_event_store::{Append, Error, EventLog, Expectation, Metadata, NewEvent, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use crate::batch::{AGGREGATE_TYPE, Batch, Completed, EVENT_TYPE, EVENT_VERSION, Opened};
@@ -17,6 +17,9 @@ const RECORDS_MAX: usize = 128;
 /// How long completions wait for an opening to ride along with: nobody waits for them, and an append of their own would
 /// keep the next openings waiting.
 const COMPLETIONS_WAIT: Duration = Duration::from_millis(100);
+/// An append begins no sooner than this after the last one: at load, openings gather for it rather than each paying for a
+/// commit that it shares with few. Where nothing was appended for so long, nobody waits.
+const APPENDS_APART: Duration = Duration::from_millis(5);
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -42,16 +45,19 @@ struct Gathered {
 
 /// Stores what comes until nobody can send any more.
 pub(crate) async fn run(log: EventLog, mut queue: mpsc::UnboundedReceiver<Item>) {
+    let (recorder, mut due) = (Uuid::new_v4(), Instant::now());
     while let Some(first) = queue.recv().await {
         let mut gathered = Gathered::default();
         gathered.add(first);
         gathered.wait_for_an_opening(&mut queue).await;
+        sleep_until(due).await;
         while gathered.len() < RECORDS_MAX
             && let Ok(next) = queue.try_recv()
         {
             gathered.add(next);
         }
-        gathered.store(&log).await;
+        due = Instant::now() + APPENDS_APART;
+        gathered.store(&log, lane_of(recorder, Utc::now())).await;
     }
 }
 
@@ -90,9 +96,9 @@ impl Gathered {
     }
 
     /// Tries until it is stored. Meanwhile the places of the accesses stay taken, so that no more are begun than fit.
-    async fn store(self, log: &EventLog) {
+    async fn store(self, log: &EventLog, lane: Uuid) {
         let records = self.len();
-        if records > 0 && !append_surely(log, self.batch).await {
+        if records > 0 && !append_surely(log, self.batch, lane).await {
             metrics::counter!("access_records_lost_total").increment(records as u64);
             // Nobody is told, so whoever waits is refused.
             return;
@@ -109,12 +115,11 @@ impl Gathered {
 }
 
 /// False if it can never be stored. The id of the batch makes a repetition harmless: its stream exists then.
-async fn append_surely(log: &EventLog, batch: Batch) -> bool {
-    let Ok(payload) = serde_json::to_value(&batch) else { return false };
+async fn append_surely(log: &EventLog, batch: Batch, lane: Uuid) -> bool {
     let (id, mut pause) = (Uuid::new_v4(), RETRY_MIN);
-    let subject = lane_of(id, Utc::now());
     loop {
-        match log.append(append(id, subject, payload.clone())).await {
+        let Ok(payload) = serde_json::to_value(&batch) else { return false };
+        match log.append(append(id, lane, payload)).await {
             Ok(Outcome::Appended(_) | Outcome::Conflict { .. }) => return true,
             Ok(Outcome::ClaimTaken { .. } | Outcome::Duplicate { .. }) => {
                 tracing::error!("the access log was given another answer than it can have");

@@ -48,7 +48,7 @@ impl Recorder {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
         let log_pool = pool.connect_lazy_with(in_schema(log, ACCESS_SCHEMA));
         let config = LogConfig { log_pool, keyring, kafka, topic, partitions: None, claims: ClaimRules::NONE };
-        Ok(Self::new(EventLog::connect(config).await?))
+        Ok(Self::new(EventLog::connect_quietly(config).await?))
     }
 
     /// The same with a log that is connected already.

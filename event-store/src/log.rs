@@ -53,7 +53,7 @@ struct Shared {
     writer: Writer,
     memories: Memories,
     published: Published,
-    _tasks: [AbortOnDropHandle<()>; 3],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl EventLog {
@@ -61,13 +61,32 @@ impl EventLog {
     /// with keys that the keyring's store has never had; a log that can't accept appends yet
     /// (see [`Self::ready`]) is not.
     pub async fn connect(config: LogConfig) -> Result<Self, Error> {
+        let appended = Arc::new(Notify::new());
+        let announcing =
+            announce(single(notifier_options((*config.log_pool.connect_options()).clone())), appended.clone());
+        let announcing = AbortOnDropHandle::new(tokio::spawn(announcing));
+        Self::start(config, appended, vec![announcing]).await
+    }
+
+    /// The same for a log whose relay comes by unasked ([`Pace::Gathering`](crate::relay::Pace)): no commit wakes it.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_quietly(config: LogConfig) -> Result<Self, Error> {
+        Self::start(config, Arc::default(), Vec::new()).await
+    }
+
+    async fn start(
+        config: LogConfig,
+        appended: Arc<Notify>,
+        mut tasks: Vec<AbortOnDropHandle<()>>,
+    ) -> Result<Self, Error> {
         let LogConfig { log_pool: pool, keyring, kafka, topic, partitions, claims } = config;
         let found = migrate::partitions(&pool).await?;
         if let Some(expected) = partitions.filter(|expected| *expected != found) {
             return Err(Error::Partitions { expected, found });
         }
         keyring.check_log(&pool).await?;
-        let appended = Arc::new(Notify::new());
         let options = (*pool.connect_options()).clone();
         let target = Target {
             options: writer_options(options.clone()),
@@ -75,16 +94,13 @@ impl EventLog {
             topic,
             keyring: keyring.clone(),
             claims,
-            appended: appended.clone(),
+            appended,
         };
         let memories = Memories::default();
         let (writer, writing) = Writer::new(target, memories.clone());
-        let (published, listening) = Published::new(pool.clone(), single(options.clone()));
-        let tasks = [
-            AbortOnDropHandle::new(tokio::spawn(writing)),
-            AbortOnDropHandle::new(tokio::spawn(listening)),
-            AbortOnDropHandle::new(tokio::spawn(announce(single(notifier_options(options)), appended))),
-        ];
+        let (published, listening) = Published::new(pool.clone(), single(options));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(writing)));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(listening)));
         writer.started(START_TIMEOUT).await;
         Ok(Self(Arc::new(Shared { pool, keyring, partitions: found, writer, memories, published, _tasks: tasks })))
     }

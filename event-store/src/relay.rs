@@ -56,12 +56,22 @@ pub struct RelayConfig {
     pub topic: String,
     /// How long a partition stays with a relay that does not answer.
     pub lease: Duration,
+    pub pace: Pace,
+}
+
+/// When a relay publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As soon as it is told that something was appended.
+    AtOnce,
+    /// Four times a second, whatever has gathered by then: for a log that nobody waits for.
+    Gathering,
 }
 
 impl RelayConfig {
-    /// With the usual lease of ten seconds.
+    /// With the usual lease of ten seconds, publishing at once.
     pub fn new(log_pool: PgPool, kafka: impl Into<String>, topic: impl Into<String>) -> Self {
-        Self { log_pool, kafka: kafka.into(), topic: topic.into(), lease: LEASE }
+        Self { log_pool, kafka: kafka.into(), topic: topic.into(), lease: LEASE, pace: Pace::AtOnce }
     }
 }
 
@@ -154,16 +164,19 @@ impl Relay {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let mut due = self.config.pace == Pace::AtOnce;
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = heartbeat.tick() => self.heartbeat().await,
                 () = woken.relays_changed.notified() => self.heartbeat().await,
                 Some(done) = self.under_way.next(), if !self.under_way.is_empty() => self.settle(done).await,
                 () = woken.appended.notified() => {}
-                _ = poll.tick() => {}
+                _ = poll.tick() => due = true,
             }
             self.take_over();
-            self.publish_next().await;
+            if due {
+                self.publish_next().await;
+            }
         }
         self.stop().await;
     }

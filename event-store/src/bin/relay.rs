@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use nexus_event_store::relay::{Relay, RelayConfig};
+use nexus_event_store::relay::{Pace, Relay, RelayConfig};
 use nexus_event_store::{ACCESS_SCHEMA, Error, in_schema};
 use nexus_web::server::{self, GRACE_DEFAULT, Readiness};
 use nexus_web::tls::TlsArgs;
@@ -49,9 +49,10 @@ async fn main() -> anyhow::Result<()> {
     // Progress is a hint, and Kafka's tail is the truth: its commits need not wait for the disk.
     let options = config.log_url.parse::<PgConnectOptions>()?;
     let options = options.application_name("nexus-relay").options([("synchronous_commit", "off")]);
-    let events = relay(options.clone(), &config.kafka, &config.topic)?;
+    let events = relay(options.clone(), &config.kafka, &config.topic, Pace::AtOnce)?;
     let access = config.access_topic.as_deref();
-    let access = access.map(|topic| relay(in_schema(options, ACCESS_SCHEMA), &config.kafka, topic)).transpose()?;
+    let access_log = in_schema(options, ACCESS_SCHEMA);
+    let access = access.map(|topic| relay(access_log, &config.kafka, topic, Pace::Gathering)).transpose()?;
     let mut readiness = Readiness::new().until(stop.clone());
     let mut relaying = JoinSet::new();
     for (name, relay) in [("leases", Some(events)), ("access_leases", access)] {
@@ -68,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn relay(log: PgConnectOptions, kafka: &str, topic: &str) -> Result<Relay, Error> {
+fn relay(log: PgConnectOptions, kafka: &str, topic: &str, pace: Pace) -> Result<Relay, Error> {
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
-    Relay::try_new(RelayConfig::new(pool.connect_lazy_with(log), kafka, topic))
+    Relay::try_new(RelayConfig { pace, ..RelayConfig::new(pool.connect_lazy_with(log), kafka, topic) })
 }

@@ -6,8 +6,11 @@ use axum::http::StatusCode;
 use nexus_access_log::{AGGREGATE_TYPE, Batch, EVENT_TYPE, Recorder};
 use nexus_auth::Role;
 use nexus_domain::AnyEvent;
-use nexus_event_store::relay::{Relay, RelayConfig};
-use nexus_event_store::{ACCESS_SCHEMA, LogReader, envelope, in_schema, migrate_access_log, partition_of};
+use nexus_event_store::relay::{Pace, Relay, RelayConfig};
+use nexus_event_store::{
+    ACCESS_SCHEMA, Append, ClaimRules, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome,
+    envelope, in_schema, migrate_access_log, partition_of,
+};
 use nexus_projections::access_log::AccessLog;
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::query_api::QueryService;
@@ -38,7 +41,9 @@ impl AccessWorld {
     pub async fn new() -> Self {
         let (mut world, log, topic) = (World::new().await, TestDatabase::log().await, TestTopic::create().await);
         let stop = CancellationToken::new();
-        let relay = RelayConfig::new(pool(&log, "nexus_relay"), kafka_address(), topic.name());
+        let relay_pool = pool(&log, "nexus_relay");
+        let relay =
+            RelayConfig { pace: Pace::Gathering, ..RelayConfig::new(relay_pool, kafka_address(), topic.name()) };
         let relay = tokio::spawn(Relay::try_new(relay).unwrap().run(stop.clone()));
         let engine = Engine::start(&engine_config(&world, &log, &topic), vec![std::sync::Arc::new(AccessLog)]);
         let as_query: PgConnectOptions = world.read_database.url("nexus_query").parse().unwrap();
@@ -339,6 +344,56 @@ async fn who_writes_the_access_log_cannot_read_it() {
     }
     let change = sqlx::query("delete from access.events").execute(&log.pool().await).await;
     assert_eq!(code(change), "23001", "not even the owner");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_takes_new_streams_of_one_event_and_nothing_else() {
+    let (world, log, topic) = (World::new().await, TestDatabase::log().await, TestTopic::create().await);
+    let access = EventLog::connect_quietly(LogConfig {
+        log_pool: pool(&log, "nexus_query"),
+        keyring: world.keyring.clone(),
+        kafka: kafka_address(),
+        topic: topic.name().to_owned(),
+        partitions: None,
+        claims: ClaimRules::NONE,
+    });
+    let (access, id) = (access.await.unwrap(), Uuid::new_v4());
+    let Outcome::Appended(receipt) = access.append(batch(id, 1)).await.unwrap() else { panic!("it is the first") };
+    // A repetition of an append whose answer was lost is stored once.
+    assert!(matches!(access.append(batch(id, 1)).await.unwrap(), Outcome::Conflict { .. }));
+    let Outcome::Appended(next) = access.append(batch(Uuid::new_v4(), 1)).await.unwrap() else { panic!("it is new") };
+    assert_eq!((receipt.positions[0].1, next.positions[0].1), (1, 2), "without a gap");
+    assert!(access.append(batch(id, 2)).await.is_err());
+    let stored: i64 =
+        sqlx::query_scalar("select count(*) from access.events").fetch_one(&log.pool().await).await.unwrap();
+    assert_eq!(stored, 2);
+}
+
+/// An event of the stream at this sequence; they share a subject, and so a partition.
+fn batch(id: Uuid, sequence: i64) -> Append {
+    let aggregate_type = AGGREGATE_TYPE.to_owned();
+    Append {
+        idempotency: None,
+        response: Value::Null,
+        expect: vec![Expectation::Stream {
+            aggregate_type: aggregate_type.clone(),
+            aggregate_id: id,
+            sequence: sequence - 1,
+        }],
+        take: Vec::new(),
+        release: Vec::new(),
+        events: vec![NewEvent {
+            aggregate_type,
+            aggregate_id: id,
+            sequence,
+            subject: Uuid::nil(),
+            event_type: EVENT_TYPE.to_owned(),
+            event_version: "1.0".to_owned(),
+            payload: json!({}),
+        }],
+        metadata: Metadata::default(),
+        traceparent: None,
+    }
 }
 
 fn code<T>(outcome: Result<T, sqlx::Error>) -> String {
