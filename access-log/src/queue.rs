@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use nexus_event_store::{Append, Error, EventLog, Expectation, Metadata, NewEvent, Outcome};
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
@@ -116,10 +117,10 @@ impl Gathered {
 
 /// False if it can never be stored. The id of the batch makes a repetition harmless: its stream exists then.
 async fn append_surely(log: &EventLog, batch: Batch, lane: Uuid) -> bool {
+    let Ok(payload) = to_raw_value(&batch) else { return false };
     let (id, mut pause) = (Uuid::new_v4(), RETRY_MIN);
     loop {
-        let Ok(payload) = serde_json::to_value(&batch) else { return false };
-        match log.append(append(id, lane, payload)).await {
+        match log.append(append(id, lane, payload.clone())).await {
             Ok(Outcome::Appended(_) | Outcome::Conflict { .. }) => return true,
             Ok(Outcome::ClaimTaken { .. } | Outcome::Duplicate { .. }) => {
                 tracing::error!("the access log was given another answer than it can have");
@@ -139,7 +140,7 @@ async fn append_surely(log: &EventLog, batch: Batch, lane: Uuid) -> bool {
     }
 }
 
-fn append(id: Uuid, subject: Uuid, payload: serde_json::Value) -> Append {
+fn append(id: Uuid, subject: Uuid, payload: Box<RawValue>) -> Append {
     let aggregate_type = AGGREGATE_TYPE.to_owned();
     Append {
         idempotency: None,

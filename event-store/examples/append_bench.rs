@@ -11,6 +11,7 @@ use nexus_event_store::{
     Outcome, PARTITIONS_DEFAULT, kafka, migrate_keys, migrate_log,
 };
 use serde_json::json;
+use serde_json::value::to_raw_value;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use uuid::Uuid;
@@ -102,10 +103,11 @@ fn observation(subject: Uuid) -> Append {
             subject,
             event_type: "Observation.Recorded".into(),
             event_version: "1.0".into(),
-            payload: json!({"Recorded": {"resource": {"resourceType": "Observation", "status": "final",
+            payload: to_raw_value(&json!({"Recorded": {"resource": {"resourceType": "Observation", "status": "final",
                 "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4", "display": "Heart rate"}]},
                 "subject": {"reference": format!("Patient/{subject}")}, "effectiveDateTime": "2026-11-24T08:00:00Z",
-                "valueQuantity": {"value": 72, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}}}}),
+                "valueQuantity": {"value": 72, "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}}}}))
+            .expect("a value is JSON"),
         }],
         metadata: Metadata { actor: "bench".into(), roles: vec!["nurse".into()], request_id: id.to_string() },
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),

@@ -93,7 +93,7 @@ impl<A: Aggregate + Clone + 'static> AggregateStore<A> {
                 subject,
                 event_type: event.event_type(),
                 event_version: event.event_version(),
-                payload: serde_json::to_value(event)?,
+                payload: serde_json::value::to_raw_value(event)?,
             })
         };
         let (metadata, traceparent) = read_metadata(metadata)?;

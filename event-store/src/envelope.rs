@@ -8,6 +8,7 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use coset::cbor::value::Value;
 use coset::{CoseEncrypt0, CoseEncrypt0Builder, HeaderBuilder, TaggedCborSerializable, iana};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::event::{Header, Metadata, Opened, SealedEvent};
@@ -56,10 +57,10 @@ pub fn open_event(key: &SubjectKey, event: &SealedEvent) -> Result<Opened, Envel
 }
 
 /// The bytes that go inside an event's envelope.
-pub(crate) fn content(payload: &serde_json::Value, metadata: &Metadata) -> Result<Vec<u8>, EnvelopeError> {
+pub(crate) fn content(payload: &RawValue, metadata: &Metadata) -> Result<Vec<u8>, EnvelopeError> {
     #[derive(Serialize)]
     struct Content<'a> {
-        payload: &'a serde_json::Value,
+        payload: &'a RawValue,
         metadata: &'a Metadata,
     }
     serde_json::to_vec(&Content { payload, metadata }).map_err(|_| EnvelopeError::Content)

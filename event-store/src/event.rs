@@ -53,7 +53,7 @@ pub struct Metadata {
 }
 
 /// An event that has been decided and not yet sealed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct NewEvent {
     pub aggregate_type: String,
     pub aggregate_id: Uuid,
@@ -61,7 +61,8 @@ pub struct NewEvent {
     pub subject: Uuid,
     pub event_type: String,
     pub event_version: String,
-    pub payload: serde_json::Value,
+    /// JSON that goes into the envelope as it is.
+    pub payload: Box<serde_json::value::RawValue>,
 }
 
 /// An event read back from the log and opened.

@@ -18,6 +18,7 @@ use rdkafka::message::{Headers, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::json;
+use serde_json::value::to_raw_value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -340,7 +341,7 @@ async fn claims_come_back_with_their_events() {
 
 fn claiming(patient: Uuid, sequence: i64, payload: serde_json::Value) -> Append {
     let mut event = event("Patient", patient, sequence, patient);
-    event.payload = payload;
+    event.payload = to_raw_value(&payload).unwrap();
     append(vec![event])
 }
 

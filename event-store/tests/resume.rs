@@ -10,6 +10,7 @@ use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use nexus_event_store::{EventLog, Resumed};
 use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -92,7 +93,8 @@ async fn how_long_either_way_takes() {
         let id = Uuid::new_v4();
         let mut events: Vec<_> = (1..=length).map(|sequence| event("Basic", id, sequence, subject)).collect();
         for event in &mut events {
-            event.payload["Recorded"]["resource"]["text"] = json!("x".repeat(3_000));
+            let resource = json!({"note": "a secret about the patient", "text": "x".repeat(3_000)});
+            event.payload = to_raw_value(&json!({"Recorded": {"resource": resource}})).unwrap();
         }
         appended(log.append(append(events)).await.unwrap());
         for round in 0..2 {

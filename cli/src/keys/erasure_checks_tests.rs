@@ -7,6 +7,7 @@ use nexus_event_store::{
 use nexus_projections::schema_of;
 use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
 use serde_json::json;
+use serde_json::value::to_raw_value;
 use sqlx::Executor;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +60,7 @@ impl World {
                 subject,
                 event_type: event_type.to_owned(),
                 event_version: "1.0".to_owned(),
-                payload: json!({}),
+                payload: to_raw_value(&json!({})).unwrap(),
             }],
             metadata: Metadata::default(),
             traceparent: None,

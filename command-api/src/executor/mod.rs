@@ -298,7 +298,8 @@ pub fn new_event<A: Lean>(id: Uuid, sequence: i64, subject: Uuid, event: &A::Eve
         subject,
         event_type: event.event_type(),
         event_version: event.event_version(),
-        payload: serde_json::to_value(event).map_err(|_| Refusal::Internal("an event can't be written as JSON"))?,
+        payload: serde_json::value::to_raw_value(event)
+            .map_err(|_| Refusal::Internal("an event can't be written as JSON"))?,
     })
 }
 

@@ -11,6 +11,7 @@ use nexus_event_store::{
     migrate_keys, migrate_log,
 };
 use serde_json::json;
+use serde_json::value::to_raw_value;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use tokio::task::JoinHandle;
@@ -209,7 +210,10 @@ pub fn event(aggregate_type: &str, aggregate_id: Uuid, sequence: i64, subject: U
         subject,
         event_type: format!("{aggregate_type}.Recorded"),
         event_version: "1.0".into(),
-        payload: json!({"Recorded": {"resource": {"note": "a secret about the patient", "n": sequence}}}),
+        payload: to_raw_value(
+            &json!({"Recorded": {"resource": {"note": "a secret about the patient", "n": sequence}}}),
+        )
+        .unwrap(),
     }
 }
 

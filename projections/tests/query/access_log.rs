@@ -16,6 +16,7 @@ use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::query_api::QueryService;
 use nexus_projections::{Event, ReadModel, read_models};
 use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -389,7 +390,7 @@ fn batch(id: Uuid, sequence: i64) -> Append {
             subject: Uuid::nil(),
             event_type: EVENT_TYPE.to_owned(),
             event_version: "1.0".to_owned(),
-            payload: json!({}),
+            payload: to_raw_value(&json!({})).unwrap(),
         }],
         metadata: Metadata::default(),
         traceparent: None,

@@ -10,6 +10,7 @@ use nexus_event_store::{Append, ClaimRules, EventLog, Expectation, LogConfig, Lo
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::read_models;
 use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -69,7 +70,7 @@ impl Pipeline {
             subject,
             event_type: format!("{aggregate_type}.{event}"),
             event_version: "2.0".to_owned(),
-            payload: json!({event: {"resource": resource, "notes": []}}),
+            payload: to_raw_value(&json!({event: {"resource": resource, "notes": []}})).unwrap(),
         };
         let append = Append {
             idempotency: None,
