@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use clap::Parser;
 use nexus_event_store::MasterKeyArgs;
 use nexus_web::authenticate::DpopArgs;
+use nexus_web::cors::CorsArgs;
+use nexus_web::rate_limit::RateLimitArgs;
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
 
@@ -45,6 +47,10 @@ pub struct Config {
     pub log_connections: u32,
     #[command(flatten)]
     pub dpop: DpopArgs,
+    #[command(flatten)]
+    pub rate_limit: RateLimitArgs,
+    #[command(flatten)]
+    pub cors: CorsArgs,
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }

@@ -109,6 +109,9 @@ pub enum Refusals {
     /// A value can't be right; a reference leads nowhere; the key belongs to another request.
     #[response(status = 422, content_type = "application/problem+json")]
     Unprocessable(#[to_schema] ProblemBody),
+    /// The caller's quota of requests is used up; try again after `Retry-After`. `RateLimit` tells what is left of it.
+    #[response(status = 429, content_type = "application/problem+json")]
+    RateLimited(#[to_schema] ProblemBody),
     /// A fault of ours.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(#[to_schema] ProblemBody),

@@ -60,7 +60,11 @@ impl Service {
         let verifier = verifier.with_dpop(&config.dpop.config(listener.local_addr()?))?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
-        let pipeline = Pipeline::new(verifier).with_limits(limits).recording_exceptions(Arc::new(recorder.clone()));
+        let pipeline = Pipeline::new(verifier)
+            .with_limits(limits)
+            .limiting_callers(&config.rate_limit)
+            .open_to_browsers(&config.cors)
+            .recording_exceptions(Arc::new(recorder.clone()));
         let app = App::new(log, REQUEST_TIMEOUT);
         let forgetting = app.forgetting.clone();
         // Before the first request: a store from a backup may hold what was erased since.

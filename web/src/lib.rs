@@ -1,8 +1,8 @@
 //! What both HTTP doors share, and nothing else.
 //!
 //! In the order of a request: [`server`] accepts it ([`tls`]), [`pipeline`] names, bounds and counts it,
-//! [`authenticate`] finds out who sent it, [`access`] records it, [`json`] and
-//! [`extract`] read it, and [`problem`] refuses it. [`telemetry`] and [`shutdown`] serve every process, those without a
+//! [`authenticate`] finds out who sent it, [`rate_limit`] bounds what each caller asks, [`access`] records it, [`json`] and
+//! [`extract`] read it, [`cors`] lets browsers in where that is wished, and [`problem`] refuses it. [`telemetry`] and [`shutdown`] serve every process, those without a
 //! door included. Nothing here knows a patient, an event or a table.
 
 pub mod server;
@@ -10,7 +10,9 @@ pub mod tls;
 
 pub mod access;
 pub mod authenticate;
+pub mod cors;
 pub mod pipeline;
+pub mod rate_limit;
 
 pub mod extract;
 pub mod json;

@@ -1,8 +1,9 @@
 //! What happens to every request of either door, in one place.
 //!
-//! From the outside in: the request gets an id, a span and a line in the metrics; it is bounded in time; a panic or a bare
-//! error of the framework becomes a problem; where the route asks for it, the token becomes a [`Caller`]; then it
-//! takes one of a bounded number of places, which so belong to callers who are known. Spans and metrics know routes by
+//! From the outside in: the request gets an id, a span and a line in the metrics; a browser's question
+//! (CORS) is answered; it is bounded in time; a panic or a bare error of the framework becomes a problem; where the route
+//! asks for it, the token becomes a [`Caller`], whose quota it is taken from; then it takes one of a bounded number of
+//! places, which so belong to callers who are known. Spans and metrics know routes by
 //! their pattern only: a real path or query may hold a name.
 
 use std::{
@@ -33,9 +34,11 @@ use uuid::Uuid;
 use crate::{
     access::{self, AccessRecorder, Recording},
     authenticate::authenticate,
+    cors::CorsArgs,
     json::JsonLimits,
     leftover,
     problem::{self, CURRENT_REQUEST, Problem},
+    rate_limit::{self, RateLimitArgs, RateLimiter},
     telemetry,
 };
 
@@ -83,16 +86,30 @@ pub struct Authenticated(pub Caller);
 pub struct Pipeline {
     verifier: Verifier,
     limits: Limits,
+    rate: Option<Arc<RateLimiter>>,
+    cors: CorsArgs,
     recording: Option<Recording>,
 }
 
 impl Pipeline {
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, limits: Limits::default(), recording: None }
+        Self { verifier, limits: Limits::default(), rate: None, cors: CorsArgs::default(), recording: None }
     }
 
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Bounds what each caller may ask; without this, only all of them together are bounded.
+    pub fn limiting_callers(mut self, args: &RateLimitArgs) -> Self {
+        self.rate = RateLimiter::from_args(args).map(Arc::new);
+        self
+    }
+
+    /// Lets pages of these origins call from a browser.
+    pub fn open_to_browsers(mut self, args: &CorsArgs) -> Self {
+        self.cors = args.clone();
         self
     }
 
@@ -118,27 +135,34 @@ impl Pipeline {
             Some(recording) => protected.route_layer(from_fn_with_state(recording.clone(), access::record)),
             None => protected,
         };
-        let protected = protected.layer(from_fn_with_state(places.clone(), admit)).route_layer(authenticated);
+        let protected = protected.layer(from_fn_with_state(places.clone(), admit));
+        let protected = match &self.rate {
+            Some(limiter) => protected.route_layer(from_fn_with_state(limiter.clone(), rate_limit::limit)),
+            None => protected,
+        };
         let open = open.layer(from_fn_with_state(places, admit));
-        surround(protected.merge(open), self.limits)
+        surround(protected.route_layer(authenticated).merge(open), self.limits, &self.cors)
     }
 }
 
 /// Everything but authentication, for a process whose routes need none.
 pub fn bound(router: Router, limits: Limits) -> Router {
     let places = Arc::new(Semaphore::new(limits.in_flight_max));
-    surround(router.layer(from_fn_with_state(places, admit)), limits)
+    surround(router.layer(from_fn_with_state(places, admit)), limits, &CorsArgs::default())
 }
 
-fn surround(router: Router, limits: Limits) -> Router {
-    router
+fn surround(router: Router, limits: Limits, cors: &CorsArgs) -> Router {
+    let router = router
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(limits.json.bytes_max))
         .layer(limits.json.layer())
-        .layer(from_fn_with_state(limits.request_timeout, protect))
-        .layer(from_fn(observe))
-        .layer(from_fn(leftover::drain))
+        .layer(from_fn_with_state(limits.request_timeout, protect));
+    let router = match cors.layer() {
+        Some(layer) => router.layer(layer),
+        None => router,
+    };
+    router.layer(from_fn(observe)).layer(from_fn(leftover::drain))
 }
 
 /// Lets a page of documentation load what it brings along.

@@ -63,6 +63,7 @@ problem_types! {
     IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing", BAD_REQUEST, "An Idempotency-Key header is needed";
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request";
     IDEMPOTENCY_IN_FLIGHT = "idempotency-in-flight", CONFLICT, "The first request with this Idempotency-Key is still running";
+    RATE_LIMITED = "rate-limited", TOO_MANY_REQUESTS, "Too many requests";
     READ_MODEL_BEHIND = "read-model-behind", SERVICE_UNAVAILABLE, "The read model has not seen that write yet";
     OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "The service is overloaded";
     STORE_UNAVAILABLE = "store-unavailable", SERVICE_UNAVAILABLE, "The store is not available";
@@ -316,6 +317,13 @@ impl Problem {
 
     pub fn idempotency_in_flight() -> Self {
         Self::of(&IDEMPOTENCY_IN_FLIGHT).with_retry_after(1)
+    }
+
+    /// This caller has asked more than its quota allows, and may ask again after so many seconds.
+    pub fn rate_limited(retry_after_seconds: u64) -> Self {
+        Self::of(&RATE_LIMITED)
+            .with_detail("Your quota of requests is used up; it comes back steadily.")
+            .with_retry_after(retry_after_seconds)
     }
 
     pub fn read_model_behind() -> Self {

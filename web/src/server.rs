@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -27,6 +27,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
     access::PeerAddress,
@@ -165,6 +166,7 @@ pub async fn serve_within(
     limits: ConnectionLimits,
 ) -> io::Result<()> {
     let listener = listener.into();
+    let router = if listener.tls.is_some() { router.layer(over_tls_only()) } else { router };
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -183,6 +185,11 @@ pub async fn serve_within(
         tracing::warn!(grace_seconds = grace.as_secs(), "requests were still running when the grace ended");
     }
     Ok(())
+}
+
+/// What a listener with TLS says in every answer (RFC 6797): for two years, no browser comes back without.
+fn over_tls_only() -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::overriding(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=63072000"))
 }
 
 /// The next connection, once there is a place for it.

@@ -17,6 +17,7 @@ const PROBLEMS: &[(u16, &str)] = &[
     (403, "The caller may not do this."),
     (404, "No such thing, or none that the caller may know of."),
     (406, "Another media type than ours is asked for."),
+    (429, "The caller's quota of requests is used up; see Retry-After and RateLimit."),
     (500, "Something went wrong on our side."),
     (503, "Overloaded, a store is away, or the read model has not seen that write yet; see Retry-After."),
 ];

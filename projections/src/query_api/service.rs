@@ -37,6 +37,7 @@ const UNRECORDED: &[&str] = &["/v1/read-models"];
 pub struct QueryService {
     api: QueryApi,
     verifier: Verifier,
+    pipeline: Pipeline,
     watch: PgPool,
     /// Without one only in tests of other things.
     recorder: Option<Recorder>,
@@ -73,14 +74,16 @@ impl QueryService {
         });
         let watcher = Watcher::start(watch.clone());
         let api = QueryApi::new(HashMap::from_iter(served), watch.clone(), keyring, watcher, settings);
-        Self { api, verifier, watch, recorder: None }
+        let pipeline = Pipeline::new(verifier.clone());
+        let pipeline = pipeline.limiting_callers(&config.rate_limit).open_to_browsers(&config.cors);
+        Self { api, verifier, pipeline, watch, recorder: None }
     }
 
     /// Everything that this door answers.
     pub fn router(&self, shutdown: &CancellationToken) -> Router {
         let (protected, open) = router(self.api.clone());
         let operational = server::operational_routes(self.readiness(shutdown));
-        let mut pipeline = Pipeline::new(self.verifier.clone());
+        let mut pipeline = self.pipeline.clone();
         if let Some(recorder) = &self.recorder {
             pipeline = pipeline.recording_accesses(Arc::new(recorder.clone()), UNRECORDED);
         }

@@ -41,6 +41,7 @@ fn one_of_each() -> Vec<Problem> {
         Problem::idempotency_key_missing(),
         Problem::idempotency_key_reused(),
         Problem::idempotency_in_flight(),
+        Problem::rate_limited(1),
         Problem::read_model_behind(),
         Problem::overloaded(),
         Problem::store_unavailable(),
@@ -107,7 +108,7 @@ fn headers_go_with_the_type() {
     assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="nexushealth""#);
     for problem in one_of_each() {
         let unavailable = problem.status() == StatusCode::SERVICE_UNAVAILABLE;
-        let waits = unavailable || problem.slug() == "idempotency-in-flight";
+        let waits = unavailable || ["idempotency-in-flight", "rate-limited"].contains(&problem.slug());
         assert_eq!(problem.into_response().headers().contains_key("retry-after"), waits);
     }
     assert_eq!(Problem::rule_violated_always("x", "y").status(), StatusCode::UNPROCESSABLE_ENTITY);
