@@ -18,9 +18,11 @@ const RECORDS_MAX: usize = 128;
 /// How long completions wait for an opening to ride along with: nobody waits for them, and an append of their own would
 /// keep the next openings waiting.
 const COMPLETIONS_WAIT: Duration = Duration::from_millis(100);
-/// An append begins no sooner than this after the last one: at load, openings gather for it rather than each paying for a
-/// commit that it shares with few. Where nothing was appended for so long, nobody waits.
-const APPENDS_APART: Duration = Duration::from_millis(5);
+/// At load, an append begins no sooner than this after the last one: openings gather for it rather than each paying for a
+/// commit that it shares with few.
+const APPENDS_APART: Duration = Duration::from_millis(10);
+/// It is load if an append had so many openings. With fewer, nobody waits for the sake of others.
+const OPENINGS_AT_LOAD: usize = 8;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -57,7 +59,8 @@ pub(crate) async fn run(log: EventLog, mut queue: mpsc::UnboundedReceiver<Item>)
         {
             gathered.add(next);
         }
-        due = Instant::now() + APPENDS_APART;
+        let at_load = gathered.batch.opened.len() >= OPENINGS_AT_LOAD;
+        due = Instant::now() + if at_load { APPENDS_APART } else { Duration::ZERO };
         gathered.store(&log, lane_of(recorder, Utc::now())).await;
     }
 }

@@ -18,11 +18,11 @@ use crate::world::{Answer, World, patient, reference};
 /// Routes that say 404 to those who may ask as well: of a patient who was not erased, and of an access that never was.
 const IS_OFTEN_ABSENT: [&str; 2] = ["GET /v1/patients/{id}/erasure", "GET /fhir/AuditEvent/{id}"];
 
-fn routes() -> impl Iterator<Item = &'static Route> {
+pub fn routes() -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(|route| route.door == Door::Read)
 }
 
-fn path_of(route: &Route, patient: Uuid) -> String {
+pub fn path_of(route: &Route, patient: Uuid) -> String {
     let (_, path) = route.parts();
     let id = if route.about == About::Nobody { Uuid::new_v4() } else { patient }.to_string();
     let query = match path {

@@ -1,101 +1,15 @@
-//! Every route of the read door, tried by everybody. The list comes from the API description, so that a new route without
-//! a row here fails.
-
-use std::collections::BTreeSet;
+//! What the door says to those who may know nothing, to nobody, and of itself.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use nexus_auth::Role;
-use nexus_projections::query_api::openapi;
+use nexus_auth::policy::Decision;
+use nexus_auth::testing::{About, Standing};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::access_log::record_access;
+use crate::access::{path_of, routes};
 use crate::world::{World, patient};
-
-const CLINICIANS: &[Role] = &[Role::Nurse, Role::Physician];
-
-/// A route, who gets an answer, and whether a patient gets one about themselves.
-struct Row {
-    path: &'static str,
-    query: &'static str,
-    allowed: &'static [Role],
-    own: bool,
-}
-
-const fn row(path: &'static str, query: &'static str, allowed: &'static [Role], own: bool) -> Row {
-    Row { path, query, allowed, own }
-}
-
-const SEARCHERS: &[Role] = &[Role::Registrar, Role::Nurse, Role::Physician, Role::Pharmacist];
-const CHART: &[Role] = &[Role::Nurse, Role::Physician, Role::Pharmacist];
-const TIMELINE: &[Role] = &[Role::Nurse, Role::Physician, Role::Auditor];
-const CALENDAR: &[Role] = &[Role::Registrar, Role::Nurse, Role::Physician];
-const FHIR: &[Role] = &[Role::Nurse, Role::Physician, Role::Service];
-const AUDITORS: &[Role] = &[Role::Auditor];
-const WATCHERS: &[Role] = &[Role::Auditor, Role::Operator];
-
-const ROWS: &[Row] = &[
-    row("/v1/patients", "?name=cormier", SEARCHERS, false),
-    row("/v1/patients/{id}", "", SEARCHERS, true),
-    row("/v1/patients/{id}/chart", "", CHART, true),
-    row("/v1/patients/{id}/vital-signs", "", CLINICIANS, true),
-    row("/v1/patients/{id}/timeline", "", TIMELINE, true),
-    row("/v1/patients/{id}/erasure", "", &[Role::Registrar, Role::Auditor], false),
-    row("/v1/census", "", CLINICIANS, false),
-    row("/v1/wards/{location}/census", "", CLINICIANS, false),
-    row("/v1/practitioners/{id}/appointments", "?date=2026-11-24", CALENDAR, false),
-    row("/v1/population/conditions", "", &[Role::Analyst], false),
-    row("/v1/population/age-bands", "", &[Role::Analyst], false),
-    row("/fhir/{type}/{id}", "", FHIR, true),
-    row("/v1/emergency-accesses", "", &[Role::Auditor], false),
-    row("/v1/read-models", "", WATCHERS, false),
-    row("/v1/accesses", "", AUDITORS, false),
-    row("/v1/patients/{id}/accesses", "", AUDITORS, true),
-    row("/fhir/AuditEvent", "", AUDITORS, false),
-    row("/fhir/AuditEvent/{id}", "", AUDITORS, false),
-];
-
-fn path_of(row: &Row, id: Uuid) -> String {
-    let id = id.to_string();
-    let path = row.path.replace("{id}", &id).replace("{location}", &id).replace("{type}", "Patient");
-    format!("{path}{}", row.query)
-}
-
-#[test]
-fn the_table_is_complete() {
-    let description = serde_json::to_value(openapi()).unwrap();
-    let mut described = BTreeSet::new();
-    for (path, item) in description["paths"].as_object().unwrap() {
-        let methods: Vec<&String> = item.as_object().unwrap().keys().collect();
-        assert_eq!(methods, ["get"], "{path}: this door only reads");
-        described.insert(path.as_str());
-    }
-    assert_eq!(described, ROWS.iter().map(|row| row.path).collect());
-}
-
-#[tokio::test]
-async fn everybody_gets_what_the_table_says() {
-    let world = World::new().await;
-    let id = Uuid::new_v4();
-    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
-    record_access(&world, id).await;
-    let (own, stranger) = (world.issuer.patient_token(id), world.issuer.patient_token(Uuid::new_v4()));
-    for row in ROWS {
-        let path = path_of(row, id);
-        for role in Role::ALL.into_iter().filter(|role| *role != Role::Patient) {
-            let expected = if row.allowed.contains(&role) { StatusCode::OK } else { StatusCode::FORBIDDEN };
-            assert_eq!(world.get(role, &path).await.status, expected, "{role} {path}");
-        }
-        // A patient learns of others only that there is nothing.
-        let (for_own, for_stranger) = match row.own {
-            true => (StatusCode::OK, StatusCode::NOT_FOUND),
-            false => (StatusCode::FORBIDDEN, StatusCode::FORBIDDEN),
-        };
-        assert_eq!(world.get_with(&own, &path, &[]).await.status, for_own, "own {path}");
-        assert_eq!(world.get_with(&stranger, &path, &[]).await.status, for_stranger, "stranger {path}");
-    }
-}
 
 #[tokio::test]
 async fn what_is_not_there_looks_like_what_may_not_be_known() {
@@ -103,17 +17,24 @@ async fn what_is_not_there_looks_like_what_may_not_be_known() {
     let (id, nobody) = (Uuid::new_v4(), Uuid::new_v4());
     world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
     let stranger = world.issuer.patient_token(Uuid::new_v4());
-    for row in ROWS.iter().filter(|row| row.own) {
+    for route in routes().filter(|route| {
+        route.about == About::Patient && route.expected(Role::Patient, Standing::Own) == Decision::Allow
+    }) {
         let mut bodies = Vec::new();
         for id in [id, nobody] {
-            let mut body = world.get_with(&stranger, &path_of(row, id), &[]).await.json();
+            let mut body = world.get_with(&stranger, &path_of(route, id), &[]).await.json();
             assert!(body.as_object_mut().unwrap().shift_remove("instance").is_some());
             bodies.push(body);
         }
-        assert_eq!(bodies[0], bodies[1], "{}", row.path);
+        assert_eq!(bodies[0], bodies[1], "{}", route.name);
         // Those who may never read this are told so, there or not.
         for id in [id, nobody] {
-            assert_eq!(world.get(Role::Analyst, &path_of(row, id)).await.status, StatusCode::FORBIDDEN, "{}", row.path);
+            assert_eq!(
+                world.get(Role::Analyst, &path_of(route, id)).await.status,
+                StatusCode::FORBIDDEN,
+                "{}",
+                route.name
+            );
         }
     }
 }
@@ -121,22 +42,22 @@ async fn what_is_not_there_looks_like_what_may_not_be_known() {
 #[tokio::test]
 async fn nobody_gets_anything() {
     let world = World::new().await;
-    for row in ROWS {
-        let request = Request::get(path_of(row, Uuid::new_v4())).body(Body::empty()).unwrap();
+    for route in routes() {
+        let request = Request::get(path_of(route, Uuid::new_v4())).body(Body::empty()).unwrap();
         let answer = world.send(request).await;
         assert_eq!(
             (answer.status, answer.problem().as_str()),
             (StatusCode::UNAUTHORIZED, "unauthenticated"),
             "{}",
-            row.path
+            route.name
         );
         assert!(answer.headers.contains_key("www-authenticate"));
-        let request = Request::post(path_of(row, Uuid::new_v4())).body(Body::empty()).unwrap();
+        let request = Request::post(path_of(route, Uuid::new_v4())).body(Body::empty()).unwrap();
         let status = world.send(request).await.status;
         assert!(
             status == StatusCode::METHOD_NOT_ALLOWED || status == StatusCode::UNAUTHORIZED,
             "{} {status}",
-            row.path
+            route.name
         );
     }
 }

@@ -251,6 +251,8 @@ pub fn config(issuer: &TestIssuer) -> QueryConfig {
         nowhere,
         "--keys-url",
         nowhere,
+        "--requests-per-minute",
+        "0",
         "--log-url",
         nowhere,
         "--kafka",
