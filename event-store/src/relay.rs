@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::event::SealedEvent;
+use crate::kafka::KafkaArgs;
 
 use lease::Leases;
 use producer::{Failed, Producers};
@@ -51,8 +52,7 @@ const LEASE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct RelayConfig {
     pub log_pool: PgPool,
-    /// Kafka's bootstrap servers.
-    pub kafka: String,
+    pub kafka: KafkaArgs,
     pub topic: String,
     /// How long a partition stays with a relay that does not answer.
     pub lease: Duration,
@@ -60,7 +60,7 @@ pub struct RelayConfig {
 
 impl RelayConfig {
     /// With the usual lease of ten seconds.
-    pub fn new(log_pool: PgPool, kafka: impl Into<String>, topic: impl Into<String>) -> Self {
+    pub fn new(log_pool: PgPool, kafka: impl Into<KafkaArgs>, topic: impl Into<String>) -> Self {
         Self { log_pool, kafka: kafka.into(), topic: topic.into(), lease: LEASE }
     }
 }
@@ -170,6 +170,7 @@ impl Relay {
 
     /// Renews what is held, gives up what is too much, takes what is free.
     async fn heartbeat(&mut self) {
+        self.producers.renew();
         let started = Instant::now();
         match self.leases.renew().await {
             Ok(view) => {

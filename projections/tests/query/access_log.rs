@@ -85,7 +85,7 @@ fn pool(log: &TestDatabase, role: &str) -> PgPool {
 
 fn engine_config(world: &World, log: &TestDatabase, topic: &TestTopic) -> EngineConfig {
     EngineConfig {
-        kafka: kafka_address(),
+        kafka: kafka_address().into(),
         topic: topic.name().to_owned(),
         group_prefix: format!("{}.", topic.name()),
         group_protocol: GroupProtocol::default(),
