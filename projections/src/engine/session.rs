@@ -42,6 +42,8 @@ const LEAVE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum Ended {
     Stopped,
+    /// The certificate was replaced, and a consumer reads it once, when it is made: make the next.
+    Renewed,
     /// Start over with a new consumer, for this reason.
     Rebuild(&'static str),
 }
@@ -105,8 +107,11 @@ impl Session {
                 () = self.events.notified() => {}
                 _ = poll.tick() => {}
                 found = watch.next(&self.lanes) => {
-                    if let Some(reason) = found.or_else(|| self.outdated()) {
+                    if let Some(reason) = found {
                         return Ended::Rebuild(reason);
+                    }
+                    if self.is_certificate_replaced() {
+                        return Ended::Renewed;
                     }
                 }
             }
@@ -116,10 +121,9 @@ impl Session {
         }
     }
 
-    /// A consumer reads its certificate once, when it is made.
-    fn outdated(&self) -> Option<&'static str> {
+    fn is_certificate_replaced(&self) -> bool {
         let changed = self.kafka.certificate_changed();
-        (changed.is_some() && changed != self.certificate).then_some("the certificate was replaced")
+        changed.is_some() && changed != self.certificate
     }
 
     /// Serves librdkafka's events. Records have queues of their own and never come this way.
