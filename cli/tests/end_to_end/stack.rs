@@ -165,10 +165,10 @@ impl Stack {
         self.folder.join(format!("secrets/tls/{name}.pem"))
     }
 
-    /// An HTTP client that believes the stack's authority alone, keeps no connection, and shows the certificate of this name.
+    /// An HTTP client that believes the stack's authority alone, and shows the certificate of this name.
     pub fn client(&self, name: Option<&str>) -> reqwest::Client {
         let authority = reqwest::Certificate::from_pem(&std::fs::read(self.authority()).unwrap()).unwrap();
-        let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).tls_certs_only([authority]);
+        let builder = reqwest::Client::builder().no_proxy().tls_certs_only([authority]);
         let identity = |name| reqwest::Identity::from_pem(&std::fs::read(self.identity(name)).unwrap()).unwrap();
         name.map(identity).into_iter().fold(builder, reqwest::ClientBuilder::identity).build().unwrap()
     }

@@ -146,9 +146,10 @@ pub async fn certificates_are_renewed_under_load(stack: &Stack) {
 }
 
 async fn register_and_read(stack: &Stack, stop: &AtomicBool, done: &AtomicUsize) {
-    // A connection per request, so that each one meets the certificate as it is then.
-    let (client, token) = (stack.client(None), stack.token("registrar"));
+    let token = stack.token("registrar");
     while !stop.load(Ordering::Relaxed) {
+        // New connections each time, so that they meet the certificates as they are now.
+        let client = stack.client(None);
         let mrn = Uuid::new_v4().to_string();
         let body = json!({
             "identifiers": [{"type": "MR", "system": "urn:oid:2.16.840.1.113883.19.5", "value": mrn}],
