@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nexus_event_store::kafka::KafkaArgs;
 use nexus_event_store::{ACCESS_SCHEMA, ClaimRules, Error, EventLog, Keyring, LogConfig, in_schema};
 use nexus_web::access::{AccessRecorder, Completion, NotRecorded, Noted, OpenAccess, Opening, Outcome};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -44,10 +45,16 @@ impl Recorder {
     ///
     /// # Errors
     /// If the database can't be reached at all, or has no access log.
-    pub async fn connect(log: PgConnectOptions, kafka: String, topic: String, keyring: Keyring) -> Result<Self, Error> {
+    pub async fn connect(
+        log: PgConnectOptions,
+        kafka: impl Into<KafkaArgs>,
+        topic: String,
+        keyring: Keyring,
+    ) -> Result<Self, Error> {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
         let log_pool = pool.connect_lazy_with(in_schema(log, ACCESS_SCHEMA));
-        let config = LogConfig { log_pool, keyring, kafka, topic, partitions: None, claims: ClaimRules::NONE };
+        let config =
+            LogConfig { log_pool, keyring, kafka: kafka.into(), topic, partitions: None, claims: ClaimRules::NONE };
         Ok(Self::new(EventLog::connect_quietly(config).await?))
     }
 

@@ -1,11 +1,11 @@
 //! The issuer's public keys: found through its discovery document, kept while the issuer is away.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
-use crate::jwk::PublicKey;
+use crate::{jwk::PublicKey, verifier::ConfigError};
 
 /// How long one request to the issuer may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -70,8 +70,17 @@ struct Document {
 }
 
 impl Fetcher {
-    pub fn try_new(issuer: String) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    pub fn try_new(issuer: String, authorities: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut builder = reqwest::Client::builder();
+        if let Some(file) = authorities {
+            let unusable = || ConfigError::Authorities(file.to_owned());
+            let bundle = std::fs::read(file).ok().and_then(|pem| reqwest::Certificate::from_pem_bundle(&pem).ok());
+            let bundle = bundle.filter(|certificates| !certificates.is_empty()).ok_or_else(unusable)?;
+            builder = builder.tls_certs_only(bundle);
+        }
+        let client = builder
+            // An issuer that is asked over TLS can't send the keys' reader elsewhere without.
+            .https_only(issuer.starts_with("https://"))
             .timeout(FETCH_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

@@ -77,7 +77,7 @@ impl TestIssuer {
 
     /// A verifier that trusts this issuer and knows its keys.
     pub async fn verifier(&self) -> Verifier {
-        let config = VerifierConfig { issuer: self.url().to_owned(), audience: AUDIENCE.to_owned() };
+        let config = VerifierConfig { issuer: self.url().to_owned(), audience: AUDIENCE.to_owned(), authorities: None };
         let verifier = Verifier::connect(config).await.expect("a valid configuration");
         let token = self.token(Role::Operator);
         verifier.verify(&token).await.expect("the issuer is up");

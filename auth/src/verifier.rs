@@ -5,6 +5,7 @@
 //! invented key ids does harm. A token that verified is remembered by its hash until it ends.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -47,6 +48,8 @@ pub struct VerifierConfig {
     pub issuer: String,
     /// The audience that a token must be meant for.
     pub audience: String,
+    /// The authorities (PEM file) that the certificate of an https issuer must come from; the system's when `None`.
+    pub authorities: Option<PathBuf>,
 }
 
 /// What is wrong with a [`VerifierConfig`].
@@ -58,6 +61,8 @@ pub enum ConfigError {
     PublicUrl,
     #[error("the audience is empty")]
     Audience,
+    #[error("{} can't be read, or holds no certificates", .0.display())]
+    Authorities(PathBuf),
     #[error("the HTTP client for the issuer could not be built")]
     Client(#[from] reqwest::Error),
 }
@@ -107,7 +112,7 @@ impl Verifier {
         if config.audience.is_empty() {
             return Err(ConfigError::Audience);
         }
-        let fetcher = Fetcher::try_new(config.issuer.clone())?;
+        let fetcher = Fetcher::try_new(config.issuer.clone(), config.authorities.as_deref())?;
         let state = Arc::new(State {
             config,
             fetcher,

@@ -63,7 +63,7 @@ impl World {
         };
         let issuer = Issuer::new(config, SigningKeys::ephemeral().unwrap(), ClientsFile::in_memory(accounts));
         let serving = tokio::spawn(async move { axum::serve(listener, issuer.router()).await.unwrap() });
-        let config = VerifierConfig { issuer: url.clone(), audience: AUDIENCE.to_owned() };
+        let config = VerifierConfig { issuer: url.clone(), audience: AUDIENCE.to_owned(), authorities: None };
         let verifier = Verifier::connect(config).await.unwrap();
         let dpop = DpopConfig { public_url: "http://door.example".into(), required: false, nonces: false };
         Self { url, key, verifier: verifier.with_dpop(&dpop).unwrap(), serving }

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 fn config(issuer: &str) -> VerifierConfig {
-    VerifierConfig { issuer: issuer.to_owned(), audience: AUDIENCE.to_owned() }
+    VerifierConfig { issuer: issuer.to_owned(), audience: AUDIENCE.to_owned(), authorities: None }
 }
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

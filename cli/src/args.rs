@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use nexus_local::Ports;
 
 use crate::keys;
-use crate::stack::IdentityProvider;
+use crate::stack::{Certificates, IdentityProvider};
 
 /// NexusHealth on one machine: start it, fill it, ask it, test it.
 #[derive(Parser)]
@@ -52,6 +52,9 @@ pub enum Command {
     /// See and replace the keys that everything is sealed with.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// See and renew the certificates of the stack.
+    #[command(subcommand)]
+    Certificates(Certificates),
     /// Run every check and test, with a Kafka and a PostgreSQL of its own.
     #[command(after_help = "Example:\n  ./nexus test --filter position")]
     Test(Test),

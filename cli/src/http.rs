@@ -3,14 +3,25 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest::Client;
+use nexus_local::kafka::ADMINISTRATOR;
+use reqwest::{Certificate, Client, Identity};
 use serde::Deserialize;
+
+use crate::stack::Stack;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
-pub fn client() -> Result<Client> {
-    let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).no_proxy();
+/// A client that believes the stack's authority too, and shows the certificate of this program.
+pub fn client(stack: Option<&Stack>) -> Result<Client> {
+    let mut builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).no_proxy();
+    if let Some(stack) = stack {
+        let files = stack.tls_files(ADMINISTRATOR);
+        let read = |path| std::fs::read(path).context("this stack has no certificates; run `./nexus up` first");
+        builder = builder
+            .tls_certs_merge([Certificate::from_pem(&read(&files.authority)?)?])
+            .identity(Identity::from_pem(&read(&files.identity)?)?);
+    }
     builder.build().context("can't make an HTTP client")
 }
 

@@ -51,6 +51,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Import(options) => import::run(&stack()?, &options).await,
         Command::Sample(options) => sample::run(&home, &options),
         Command::Keys(command) => keys::run(stack, &command).await,
+        Command::Certificates(command) => stack::certificates(&stack()?, &command),
         Command::Test(options) => test::run(&home, &options),
         Command::Supervise(options) => stack::supervise(&stack()?, &options).await,
     }

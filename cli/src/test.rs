@@ -142,6 +142,7 @@ impl Servers {
             durability: Durability::Throwaway,
             authentication: Authentication::Trust,
             log: folder.path().join("postgres.log"),
+            tls: None,
         };
         let kafka = Kafka {
             folder: folder.path().join("kafka"),
@@ -149,8 +150,9 @@ impl Servers {
             controller_port: ports[2],
             jars,
             log: folder.path().join("kafka.log"),
+            tls: None,
         };
-        let postgres_url = postgres.url("postgres", None, "postgres");
+        let postgres_url = postgres.url("postgres", None, "postgres", None);
         let kafka_address = kafka.bootstrap();
         let (postgres, kafka) = std::thread::scope(|scope| {
             let kafka = scope.spawn(|| kafka.start(Lifetime::Parent));

@@ -21,7 +21,7 @@ pub async fn fetch(stack: &Stack, role: &str) -> Result<http::Token> {
         let known: Vec<&str> = secrets.accounts.keys().map(String::as_str).collect();
         format!("there is no demo account `{role}`; there are {}", known.join(", "))
     })?;
-    let (client, issuer) = (http::client()?, stack.issuer());
+    let (client, issuer) = (http::client(Some(stack))?, stack.issuer());
     match stack.identity_provider() {
         IdentityProvider::Auth => {
             http::fetch_token(&client, &format!("{issuer}/token"), role, &[("client_secret", secret)]).await

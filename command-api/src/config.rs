@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use nexus_event_store::MasterKeyArgs;
+use nexus_event_store::kafka::KafkaArgs;
 use nexus_web::authenticate::DpopArgs;
 use nexus_web::cors::CorsArgs;
 use nexus_web::rate_limit::RateLimitArgs;
@@ -25,9 +26,8 @@ pub struct Config {
     /// The keys' database.
     #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
     pub keys_url: String,
-    /// Kafka's bootstrap servers.
-    #[arg(long, env = "NEXUS_KAFKA")]
-    pub kafka: String,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
     /// The topic of events.
     #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
     pub topic: String,

@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use nexus_access_log::Recorder;
-use nexus_auth::{Verifier, VerifierConfig};
-use nexus_event_store::{EventLog, Keyring, LogConfig};
+use nexus_auth::Verifier;
+use nexus_event_store::{EventLog, Keyring, LogConfig, database_options};
 use nexus_web::pipeline::{Limits, Pipeline};
 use nexus_web::server::{GRACE_DEFAULT, Listener, Readiness, listen, serve};
+use nexus_web::transport::verifier_config;
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -48,14 +49,14 @@ impl Service {
     /// # Errors
     /// If a setting is wrong or something that the door can't start without is away.
     pub async fn start(config: &Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        config.kafka.check()?;
+        let issuer = verifier_config(&config.issuer, &config.audience, &config.kafka.tls)?;
         let log = connect_log(config).await?;
-        let accesses: PgConnectOptions = config.log_url.parse().context("the log's URL")?;
+        let accesses = database_options(&config.log_url).context("the log's URL")?;
         let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());
         let recorder =
             Recorder::connect(accesses, kafka, topic, log.keyring().clone()).await.context("the access log")?;
-        let verifier =
-            Verifier::connect(VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() })
-                .await?;
+        let verifier = Verifier::connect(issuer).await?;
         let listener = listen(config.listen, &config.tls).await?;
         let verifier = verifier.with_dpop(&config.dpop.config(listener.local_addr()?))?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
@@ -99,8 +100,9 @@ async fn connect_log(config: &Config) -> anyhow::Result<EventLog> {
         .await?)
 }
 
-async fn connect_pool(url: &str, connections_max: u32) -> sqlx::Result<PgPool> {
-    PgPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_TIMEOUT).connect(url).await
+async fn connect_pool(url: &str, connections_max: u32) -> anyhow::Result<PgPool> {
+    let pool = PgPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_TIMEOUT);
+    Ok(pool.connect_with(database_options(url)?).await?)
 }
 
 /// Ready once positions may be given out (the log was compared with Kafka) and tokens can be checked.

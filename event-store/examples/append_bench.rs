@@ -34,7 +34,14 @@ async fn main() -> anyhow::Result<()> {
     migrate_keys(&keys).await?;
     kafka::create_topic(&kafka, &topic, PARTITIONS_DEFAULT).await?;
     let keyring = Keyring::connect(keys.clone(), MasterKey::random()).await?;
-    let config = LogConfig { log_pool: log.clone(), keyring, kafka, topic, partitions: None, claims: ClaimRules::NONE };
+    let config = LogConfig {
+        log_pool: log.clone(),
+        keyring,
+        kafka: kafka.into(),
+        topic,
+        partitions: None,
+        claims: ClaimRules::NONE,
+    };
     let event_log = EventLog::connect(config).await?;
 
     let subjects: Vec<_> = (0..SUBJECTS).map(|_| Uuid::new_v4()).collect();

@@ -15,6 +15,7 @@ use crate::append::writer::{Memories, State, Target, Writer};
 use crate::append::{self, Append, Claim, ClaimRules, IdempotencyKey, Outcome};
 use crate::error::{Error, KeyError};
 use crate::event::StoredEvent;
+use crate::kafka::KafkaArgs;
 use crate::keyring::{Keyring, SubjectKey};
 use crate::partition::partition_of;
 use crate::position::Receipt;
@@ -33,8 +34,8 @@ pub struct LogConfig {
     /// For reads; the writer and the listeners make connections of their own with its options.
     pub log_pool: PgPool,
     pub keyring: Keyring,
-    /// Kafka's bootstrap servers, for the comparison of heads.
-    pub kafka: String,
+    /// For the comparison of heads.
+    pub kafka: KafkaArgs,
     pub topic: String,
     /// The number of partitions that this process expects; `None` takes the log's.
     pub partitions: Option<i32>,

@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::event::SealedEvent;
+use crate::kafka::KafkaArgs;
 
 use lease::Leases;
 use producer::{Failed, Producers};
@@ -51,8 +52,7 @@ const LEASE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct RelayConfig {
     pub log_pool: PgPool,
-    /// Kafka's bootstrap servers.
-    pub kafka: String,
+    pub kafka: KafkaArgs,
     pub topic: String,
     /// How long a partition stays with a relay that does not answer.
     pub lease: Duration,
@@ -70,7 +70,7 @@ pub enum Pace {
 
 impl RelayConfig {
     /// With the usual lease of ten seconds, publishing at once.
-    pub fn new(log_pool: PgPool, kafka: impl Into<String>, topic: impl Into<String>) -> Self {
+    pub fn new(log_pool: PgPool, kafka: impl Into<KafkaArgs>, topic: impl Into<String>) -> Self {
         Self { log_pool, kafka: kafka.into(), topic: topic.into(), lease: LEASE, pace: Pace::AtOnce }
     }
 }
@@ -183,6 +183,7 @@ impl Relay {
 
     /// Renews what is held, gives up what is too much, takes what is free.
     async fn heartbeat(&mut self) {
+        self.producers.renew();
         let started = Instant::now();
         match self.leases.renew().await {
             Ok(view) => {

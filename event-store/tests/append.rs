@@ -557,7 +557,7 @@ async fn a_log_of_another_size_is_refused() {
     let config = nexus_event_store::LogConfig {
         log_pool: owner,
         keyring: world.keyring().await,
-        kafka: world.kafka.clone(),
+        kafka: (&world.kafka).into(),
         topic: world.topic.clone(),
         partitions: Some(96),
         claims: common::RULES,

@@ -220,8 +220,14 @@ async fn a_key_store_that_does_not_match_the_log_is_refused() {
     let (world, other) = (World::new().await, World::new().await);
     let connect = async |log_pool, keyring| {
         let (kafka, topic) = (world.kafka.clone(), world.topic.clone());
-        let config =
-            LogConfig { log_pool, keyring, kafka, topic, partitions: Some(common::PARTITIONS), claims: common::RULES };
+        let config = LogConfig {
+            log_pool,
+            keyring,
+            kafka: kafka.into(),
+            topic,
+            partitions: Some(common::PARTITIONS),
+            claims: common::RULES,
+        };
         EventLog::connect(config).await.map(drop)
     };
     let log = world.event_log().await;

@@ -7,6 +7,7 @@
 
 pub mod server;
 pub mod tls;
+pub mod transport;
 
 pub mod access;
 pub mod authenticate;

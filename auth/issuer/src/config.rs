@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use clap::Parser;
 use nexus_auth::issuer::TOKEN_LIFETIME_MAX;
 use nexus_web::telemetry::TelemetryArgs;
+use nexus_web::tls::TlsArgs;
 
 /// NexusHealth's built-in issuer of access tokens, for demo and service accounts on one machine.
 ///
@@ -16,6 +17,8 @@ pub struct Config {
     /// Where to listen; a loopback address.
     #[arg(long, env = "NEXUS_LISTEN", default_value = "127.0.0.1:7400")]
     pub listen: Loopback,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// The URL that tokens name as their issuer, if it is not the listening address.
     #[arg(long, env = "NEXUS_ISSUER", value_parser = parse_issuer)]
     pub issuer: Option<String>,

@@ -141,7 +141,7 @@ async fn neither_its_death_nor_its_rotations_fail_a_valid_token() {
     let folder = tempfile::tempdir().unwrap();
     let issuer = start(folder.path());
     let address = issuer.url.trim_start_matches("http://").to_owned();
-    let config = VerifierConfig { issuer: issuer.url.clone(), audience: "nexushealth".to_owned() };
+    let config = VerifierConfig { issuer: issuer.url.clone(), audience: "nexushealth".to_owned(), authorities: None };
     let mut doors = Vec::new();
     for _ in 0..2 {
         doors.push(Verifier::connect(config.clone()).await.unwrap());
@@ -207,7 +207,7 @@ async fn it_starts_serves_and_stops() {
     let form = [("grant_type", "client_credentials"), ("client_id", "nurse"), ("client_secret", "s3cret")];
     let answer: Value =
         client.post(format!("{}/token", running.url)).form(&form).send().await.unwrap().json().await.unwrap();
-    let config = VerifierConfig { issuer: running.url.clone(), audience: "nexushealth".to_owned() };
+    let config = VerifierConfig { issuer: running.url.clone(), audience: "nexushealth".to_owned(), authorities: None };
     let verifier = Verifier::connect(config).await.unwrap();
     let caller = verifier.verify(answer["access_token"].as_str().unwrap()).await.unwrap();
     assert!(caller.has(Role::Nurse));

@@ -36,7 +36,7 @@ const JOBS_DEFAULT: u16 = 4;
 
 /// Sends files to the local stack's write door, all of them.
 pub async fn into_stack(stack: &Stack, paths: Vec<PathBuf>) -> Result<Report> {
-    let sender = Sender::new(Service::CommandApi.url(stack.ports), Credentials::of_stack(stack))?;
+    let sender = Sender::new(Some(stack), Service::CommandApi.url(stack.ports), Credentials::of_stack(stack))?;
     match send_all(sender, &paths, JOBS_DEFAULT).await? {
         (report, Ending::Complete) => Ok(report),
         (_, Ending::Interrupted) => bail!("interrupted; the next run goes on where this one stopped"),
@@ -50,7 +50,9 @@ pub async fn run(stack: &Stack, options: &args::Import) -> Result<ExitCode> {
         Some(path) => Credentials::of_file(path.clone()),
         None => Credentials::of_stack(stack),
     };
-    let (report, ending) = send_all(Sender::new(url, credentials)?, &options.paths, options.jobs).await?;
+    let (report, ending) =
+        send_all(Sender::new(options.url.is_none().then_some(stack), url, credentials)?, &options.paths, options.jobs)
+            .await?;
     if options.json {
         output::line(serde_json::to_string(&report)?);
     } else {

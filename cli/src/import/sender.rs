@@ -10,6 +10,7 @@ use super::answer::{self, Freshness, Outcome};
 use super::credentials::Credentials;
 use super::request::Request;
 use crate::http;
+use crate::stack::Stack;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -32,8 +33,8 @@ enum Answer {
 }
 
 impl Sender {
-    pub fn new(url: String, credentials: Credentials) -> Result<Self> {
-        Ok(Self { client: http::client()?, url: url.trim_end_matches('/').to_owned(), credentials })
+    pub fn new(stack: Option<&Stack>, url: String, credentials: Credentials) -> Result<Self> {
+        Ok(Self { client: http::client(stack)?, url: url.trim_end_matches('/').to_owned(), credentials })
     }
 
     /// Tries again after a lost answer, a restart or a refusal for lack of room, always with the same key.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use nexus_event_store::kafka::KafkaArgs;
 use nexus_event_store::{ERASED, KeyError, Keyring, SealedEvent, envelope, event_id, kafka as topic};
 use nexus_projections::population::{condition_of, member_of};
 use sqlx::PgPool;
@@ -138,9 +139,9 @@ pub async fn read_models(read: &PgPool, keyring: &Keyring, erased: &Erased) -> R
 }
 
 /// Kafka keeps its records. None of the patient's can be opened, and none follows the one that erases.
-pub async fn kafka(bootstrap: &str, topic_name: &str, keyring: &Keyring, erased: &Erased) -> Result<Check> {
+pub async fn kafka(kafka: impl Into<KafkaArgs>, topic_name: &str, keyring: &Keyring, erased: &Erased) -> Result<Check> {
     let (events, mut records) = mpsc::channel::<SealedEvent>(RECORDS_WAITING_MAX);
-    let reading = topic::read_partition(bootstrap, topic_name, erased.partition, 0, KAFKA_PATIENCE, events);
+    let reading = topic::read_partition(kafka, topic_name, erased.partition, 0, KAFKA_PATIENCE, events);
     let key = keyring.key(erased.subject).await.ok();
     let looking = async {
         let (mut seen, mut wrong) = (0, 0);

@@ -32,7 +32,7 @@ impl World {
         let config = LogConfig {
             log_pool: log.pool().await,
             keyring: keyring.clone(),
-            kafka: kafka_address(),
+            kafka: kafka_address().into(),
             topic: topic.name().to_owned(),
             partitions: None,
             claims: ClaimRules::NONE,

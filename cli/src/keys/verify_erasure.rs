@@ -68,8 +68,7 @@ async fn check(stack: &Stack, options: &Options) -> Result<Vec<Check>> {
     let mut checks = erasure_checks::log(&log, &erased).await?;
     checks.extend(erasure_checks::keys(&keys, &keyring, &erased).await?);
     checks.extend(erasure_checks::read_models(&read, &keyring, &erased).await?);
-    let bootstrap = format!("127.0.0.1:{}", stack.ports.kafka());
-    checks.push(erasure_checks::kafka(&bootstrap, TOPIC, &keyring, &erased).await?);
+    checks.push(erasure_checks::kafka(&stack.kafka_args(), TOPIC, &keyring, &erased).await?);
     if let Some(file) = &options.receipt {
         let jws = std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
         checks.push(erasure_checks::receipt(&keyring, &erased, &jws));

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use nexus_event_store::PARTITIONS_DEFAULT;
+use nexus_local::kafka::{ADMINISTRATOR, Rule, Things};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -17,6 +18,20 @@ const DATABASES: [(&str, &[&str]); 3] = [
     ("nexus_log", &["nexus_command", "nexus_relay", "nexus_projector", "nexus_query"]),
     ("nexus_keys", &["nexus_command", "nexus_projector", "nexus_query"]),
     ("nexus_read", &["nexus_projector", "nexus_query", "nexus_analyst"]),
+];
+
+/// Who may do what in Kafka: the relay alone writes, and each door and the projector read what they fold or compare.
+const RULES: [Rule; 5] = [
+    Rule { clients: &["relay"], operations: &["Read", "Write"], to: Things::Topics(&[TOPIC, ACCESS_TOPIC]) },
+    Rule { clients: &["command-api", "projector"], operations: &["Read"], to: Things::Topics(&[TOPIC, ACCESS_TOPIC]) },
+    Rule { clients: &["query-api"], operations: &["Read"], to: Things::Topics(&[ACCESS_TOPIC]) },
+    Rule { clients: &["projector"], operations: &["Read"], to: Things::Groups("nexus.") },
+    // Who reads the end of a topic is in no group, and asks for one's coordinator nevertheless.
+    Rule {
+        clients: &["relay", "command-api", "query-api"],
+        operations: &["Describe"],
+        to: Things::Groups("nexus-tail"),
+    },
 ];
 
 /// Creates what is missing on the server: roles with their passwords, databases with their owner.
@@ -58,15 +73,21 @@ pub async fn migrate(stack: &Stack, secrets: &Secrets) -> Result<()> {
 }
 
 pub async fn create_topics(stack: &Stack) -> Result<()> {
-    let bootstrap = format!("127.0.0.1:{}", stack.ports.kafka());
+    let kafka = stack.kafka_args();
     for topic in [TOPIC, ACCESS_TOPIC] {
-        nexus_event_store::kafka::create_topic(&bootstrap, topic, PARTITIONS_DEFAULT).await?;
+        nexus_event_store::kafka::create_topic(&kafka, topic, PARTITIONS_DEFAULT).await?;
     }
-    Ok(())
+    let broker = stack.kafka()?;
+    tokio::task::spawn_blocking(move || broker.allow(&RULES)).await?
 }
 
 pub async fn connect(stack: &Stack, secrets: &Secrets, role: &str, database: &str) -> Result<PgPool> {
-    let url = stack.postgres(secrets).url(role, secrets.databases.get(role).map(String::as_str), database);
+    let url = stack.postgres(secrets).url(
+        role,
+        secrets.databases.get(role).map(String::as_str),
+        database,
+        Some(&stack.tls_files(ADMINISTRATOR)),
+    );
     let pool = PgPoolOptions::new().max_connections(2).connect(&url).await;
     pool.with_context(|| format!("can't connect to {database} as {role}"))
 }

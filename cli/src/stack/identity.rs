@@ -65,10 +65,10 @@ impl Stack {
 
     /// The `iss` of the tokens that the doors believe.
     pub fn issuer(&self) -> String {
-        let url = format!("http://127.0.0.1:{}", self.ports.auth());
+        let address = format!("127.0.0.1:{}", self.ports.auth());
         match self.identity_provider() {
-            IdentityProvider::Auth => url,
-            IdentityProvider::Keycloak => format!("{url}/realms/{}", keycloak::REALM),
+            IdentityProvider::Auth => format!("https://{address}"),
+            IdentityProvider::Keycloak => format!("http://{address}/realms/{}", keycloak::REALM),
         }
     }
 
@@ -78,6 +78,7 @@ impl Stack {
             folder: self.folder.join("keycloak"),
             port: self.ports.auth(),
             distribution: jars::folder(&self.home.path("infra/keycloak/pom.xml"), &self.home.cache()?, "keycloak")?,
+            database_authority: Some(self.authority_file()),
             database: (self.ports.postgres(), KEYCLOAK_DATABASE.to_owned(), secrets.database),
             admin_password: secrets.admin,
             realm: realm(self)?.to_string(),

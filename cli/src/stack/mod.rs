@@ -1,5 +1,6 @@
 //! One installation on this machine: seven processes, a range of ports, a folder.
 
+mod certificates;
 mod database;
 mod down;
 mod identity;
@@ -15,10 +16,12 @@ mod up;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, jars};
+use nexus_event_store::kafka::{ClientTlsArgs, KafkaArgs};
+use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, TlsFiles, jars, kafka};
 
 use crate::home::{Home, make_folder};
 
+pub use certificates::{Certificates, run as certificates};
 pub use database::connect_as_owner;
 pub use down::down;
 pub use identity::{IdentityProvider, assertion};
@@ -82,6 +85,20 @@ impl Stack {
             durability: Durability::Durable,
             authentication: Authentication::Password(secrets.databases["postgres"].clone()),
             log: self.log_file("postgres"),
+            tls: Some(self.tls_files("postgres")),
+        }
+    }
+
+    /// How the commands of this program reach Kafka.
+    pub fn kafka_args(&self) -> KafkaArgs {
+        let TlsFiles { authority, identity } = self.tls_files(kafka::ADMINISTRATOR);
+        KafkaArgs {
+            servers: format!("127.0.0.1:{}", self.ports.kafka()),
+            tls: ClientTlsArgs {
+                ca_file: Some(authority),
+                client_cert_file: Some(identity.clone()),
+                client_key_file: Some(identity),
+            },
         }
     }
 
@@ -92,6 +109,7 @@ impl Stack {
             controller_port: self.ports.kafka_controller(),
             jars: jars::folder(&self.home.path("infra/kafka/pom.xml"), &self.home.cache()?, "kafka")?,
             log: self.log_file("kafka"),
+            tls: Some(self.kafka_tls()),
         })
     }
 }

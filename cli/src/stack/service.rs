@@ -80,7 +80,8 @@ impl Service {
         let scheme = match self {
             Self::Postgres => "postgres",
             Self::Kafka => "kafka",
-            _ => "http",
+            Self::Keycloak => "http",
+            _ => "https",
         };
         format!("{scheme}://127.0.0.1:{}", self.port(ports))
     }
@@ -98,9 +99,19 @@ impl Service {
     /// Secrets travel in the environment and in files: arguments are visible to every account of the machine.
     fn launch_own(self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
         let program = stack.home.program(self.name())?;
+        let tls = stack.tls_files(self.name());
         let mut launch = Launch::new(program, &stack.folder, stack.log_file(self.name()))
             .env("NEXUS_LISTEN", format!("127.0.0.1:{}", self.port(stack.ports)))
-            .env("NEXUS_LOG_FORMAT", "json");
+            .env("NEXUS_LOG_FORMAT", "json")
+            .env("NEXUS_TLS_CERT_FILE", &tls.identity)
+            .env("NEXUS_TLS_KEY_FILE", &tls.identity)
+            .env("NEXUS_CA_FILE", &tls.authority)
+            .env("NEXUS_CLIENT_CERT_FILE", &tls.identity)
+            .env("NEXUS_CLIENT_KEY_FILE", &tls.identity);
+        if matches!(self, Self::Relay | Self::Projector) {
+            // Nobody but the stack's own asks them anything: how they are, and their metrics.
+            launch = launch.env("NEXUS_TLS_CLIENT_CA_FILE", &tls.authority);
+        }
         for (name, value) in self.settings(stack, secrets) {
             launch = launch.env(name, value);
         }
@@ -108,9 +119,10 @@ impl Service {
     }
 
     fn settings(self, stack: &Stack, secrets: &Secrets) -> Vec<(&'static str, String)> {
+        let tls = stack.tls_files(self.name());
         let database = |role: &str, database: &str| {
             let password = secrets.databases.get(role).map(String::as_str);
-            stack.postgres(secrets).url(role, password, database)
+            stack.postgres(secrets).url(role, password, database, Some(&tls))
         };
         let log = |role| ("NEXUS_LOG_URL", database(role, "nexus_log"));
         let keys = |role| ("NEXUS_KEYS_URL", database(role, "nexus_keys"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::join_all;
-use nexus_local::{kafka, keycloak, postgres};
+use nexus_local::{keycloak, postgres};
 use serde::Serialize;
 
 use super::state::State;
@@ -73,9 +73,12 @@ pub async fn is_ready(stack: &Stack, service: Service) -> bool {
     let port = service.port(stack.ports);
     match service {
         Service::Postgres => blocking(move || postgres::is_ready(port)).await,
-        Service::Kafka => blocking(move || kafka::is_ready(&format!("127.0.0.1:{port}"), PROBE_TIMEOUT)).await,
+        Service::Kafka => match stack.kafka() {
+            Ok(kafka) => blocking(move || kafka.is_ready(PROBE_TIMEOUT)).await,
+            Err(_) => false,
+        },
         Service::Keycloak => blocking(move || keycloak::is_ready(port)).await,
-        _ => answers_ready(&format!("{}/readyz", service.url(stack.ports))).await,
+        _ => answers_ready(stack, &format!("{}/readyz", service.url(stack.ports))).await,
     }
 }
 
@@ -97,8 +100,8 @@ async fn blocking(probe: impl FnOnce() -> bool + Send + 'static) -> bool {
     tokio::task::spawn_blocking(probe).await.unwrap_or(false)
 }
 
-async fn answers_ready(url: &str) -> bool {
-    let Ok(client) = http::client() else { return false };
+async fn answers_ready(stack: &Stack, url: &str) -> bool {
+    let Ok(client) = http::client(Some(stack)) else { return false };
     let response = client.get(url).timeout(PROBE_TIMEOUT).send().await;
     response.is_ok_and(|response| response.status().is_success())
 }

@@ -7,16 +7,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nexus_local::{Launch, Lifetime, Process, kafka, postgres};
+use nexus_local::{Launch, Lifetime, Process, postgres};
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::state::{Lock, ProcessId, ServiceState, State};
-use super::{Secrets, Service, Stack, logs};
+use super::{Secrets, Service, Stack, certificates, logs};
 use crate::args;
 
 const TICK: Duration = Duration::from_millis(100);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the ends of the certificates are looked at; they live for weeks.
+const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(3_600);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A service that ran this long has recovered: its next failure is a new one.
@@ -58,6 +60,7 @@ struct Supervisor {
     children: Vec<Child>,
     foundations_answered: bool,
     house_kept: Instant,
+    certificates_seen: Instant,
 }
 
 struct Child {
@@ -81,6 +84,7 @@ impl Supervisor {
             children: children.collect::<Result<_>>()?,
             foundations_answered: false,
             house_kept: Instant::now(),
+            certificates_seen: Instant::now(),
         };
         supervisor.store()?;
         Ok(supervisor)
@@ -105,14 +109,17 @@ impl Supervisor {
             self.house_kept = Instant::now();
             go_on_after("the logs can't be set aside", logs::rotate_all(&self.stack));
         }
+        if self.certificates_seen.elapsed() > CERTIFICATES_INTERVAL {
+            self.certificates_seen = Instant::now();
+            go_on_after("certificates can't be renewed", certificates::keep(&self.stack));
+        }
     }
 
     /// Once true it stays true: a service outlives a restart of its database.
     fn services_may_run(&mut self) -> bool {
         if !self.foundations_answered && self.stack.prepared_marker().exists() {
-            let kafka_address = format!("127.0.0.1:{}", self.stack.ports.kafka());
             self.foundations_answered = postgres::is_ready(self.stack.ports.postgres())
-                && kafka::is_ready(&kafka_address, Duration::from_millis(500));
+                && self.stack.kafka().is_ok_and(|kafka| kafka.is_ready(Duration::from_millis(500)));
         }
         self.foundations_answered
     }

@@ -28,7 +28,8 @@ pub async fn print(stack: &Stack) -> Result<()> {
         output::line(format_args!("  {role:<10}  {}", token::fetch(stack, role).await?.access_token));
     }
     let (write, read) = (Service::CommandApi.url(stack.ports), Service::QueryApi.url(stack.ports));
-    let authorization = format!(r#"-H "Authorization: Bearer $({nexus} token nurse)""#);
+    let authorization =
+        format!(r#"--cacert '{}' -H "Authorization: Bearer $({nexus} token nurse)""#, stack.authority_file().display());
     output::line(format_args!("\nThree requests to try ({write}/docs and {read}/docs have all):\n"));
     output::line("# Search a patient by name");
     output::line(format_args!("curl -sS {authorization} '{read}/v1/patients?name={DEMO_PATIENT_NAME}'\n"));

@@ -9,7 +9,7 @@ use nexus_local::{Ports, jars, keycloak, wait_until};
 use nix::sys::signal::Signal;
 
 use super::state::{Lock, State, supervisor_runs};
-use super::{IdentityProvider, Secrets, Service, Stack, database, down, identity, logs, status, tour};
+use super::{IdentityProvider, Secrets, Service, Stack, certificates, database, down, identity, logs, status, tour};
 use crate::{args, import, output};
 
 const FOUNDATION_DEADLINE: Duration = Duration::from_secs(120);
@@ -30,10 +30,19 @@ pub async fn up(stack: &Stack, options: &args::Up) -> Result<ExitCode> {
     }
     stack.make_folders()?;
     let secrets = Secrets::load_or_generate(stack)?;
+    let is_new = !stack.authority_file().exists();
+    let renewed = certificates::ensure(stack)?;
 
     output::step("Apache Kafka at hand", fetch_kafka(stack)).await?;
     if is_supervisor_outdated(stack)? {
         output::step("processes of an older version stopped", down::stop(stack)).await?;
+    }
+    if is_new && supervisor_runs(stack)? {
+        // They were started without certificates, or with those of another authority.
+        output::step("processes without certificates stopped", down::stop(stack)).await?;
+    } else if !renewed.is_empty() && supervisor_runs(stack)? {
+        let stack = stack.clone();
+        tokio::task::spawn_blocking(move || certificates::announce(&stack)).await??;
     }
     choose_identity_provider(stack, options).await?;
     start_supervisor(stack)?;

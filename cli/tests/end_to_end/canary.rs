@@ -23,8 +23,8 @@ pub async fn nothing_of_a_patient_is_found(stack: &Stack) {
         assert_unmarked(&bytes, &path.display().to_string());
     }
     for port in 0..5 {
-        let url = format!("http://127.0.0.1:{}/metrics", stack.port_base + port);
-        let metrics = stack.http.get(&url).send().await.unwrap();
+        let url = format!("https://127.0.0.1:{}/metrics", stack.port_base + port);
+        let metrics = stack.client(Some("admin")).get(&url).send().await.unwrap();
         assert!(metrics.status().is_success(), "{url}");
         assert_unmarked(&metrics.bytes().await.unwrap(), &url);
     }

@@ -8,7 +8,7 @@ use nexus_domain::patient::Patient;
 use postgres_es::PostgresEventRepository;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::DEADLINE;
 use crate::stack::Stack;
@@ -100,12 +100,8 @@ pub async fn records_have_their_documented_headers(stack: &Stack) {
 
 /// The whole topic, from the first record on.
 fn records(stack: &Stack) -> Vec<Record> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", stack.kafka())
-        .set("group.id", "end-to-end")
-        .set("enable.auto.commit", "false")
-        .create()
-        .unwrap();
+    let consumer: BaseConsumer =
+        stack.kafka().client().set("group.id", "end-to-end").set("enable.auto.commit", "false").create().unwrap();
     let mut assignment = TopicPartitionList::new();
     let mut left = 0;
     for partition in 0..PARTITIONS {

@@ -12,6 +12,7 @@ mod log;
 mod rows;
 mod sent;
 mod stack;
+mod transport;
 
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     log::a_stock_reader_reads_a_stream(&calm).await;
     log::records_have_their_documented_headers(&calm).await;
     lines::are_taken_once_whatever_their_order(&calm, &sent).await;
+    transport::postgres_lets_nobody_in_without_a_certificate(&calm).await;
+    transport::kafka_lets_each_do_its_own_work_only(&calm).await;
+    transport::metrics_are_for_the_stack_itself(&calm).await;
+    transport::certificates_are_renewed_under_load(&calm).await;
     let gone: Vec<&str> = sent.patients().into_iter().filter(|id| ![PRINTED, TWICE].contains(id)).take(3).collect();
     erasure::leaves_nothing_and_nobody_else_notices(&calm, &sent, &gone, PRINTED).await;
     calm.down().await;

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use nexus_event_store::kafka::KafkaArgs;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::DEADLINE;
 
@@ -37,6 +39,7 @@ impl Stack {
         stack.printed = stack.nexus(&[&["up", "--fresh"], options].concat());
         let status = stack.ready_status().await;
         stack.folder = PathBuf::from(status["state_dir"].as_str().unwrap());
+        stack.http = stack.client(None);
         stack
     }
 
@@ -132,24 +135,69 @@ impl Stack {
     }
 
     pub fn write_door(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port_base + 1)
+        format!("https://127.0.0.1:{}", self.port_base + 1)
     }
 
     pub fn read_door(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port_base + 2)
+        format!("https://127.0.0.1:{}", self.port_base + 2)
     }
 
-    pub fn kafka(&self) -> String {
-        format!("127.0.0.1:{}", self.port_base + 6)
+    /// Kafka as its administrator reaches it.
+    pub fn kafka(&self) -> KafkaArgs {
+        self.kafka_as("admin")
+    }
+
+    /// Kafka, with the certificate of this name.
+    pub fn kafka_as(&self, name: &str) -> KafkaArgs {
+        let mut kafka = KafkaArgs::from(format!("127.0.0.1:{}", self.port_base + 6));
+        kafka.tls.ca_file = Some(self.authority());
+        kafka.tls.client_cert_file = Some(self.identity(name));
+        kafka.tls.client_key_file = Some(self.identity(name));
+        kafka
+    }
+
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("authority.pem")
+    }
+
+    /// The certificate and key of this name.
+    pub fn identity(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("secrets/tls/{name}.pem"))
+    }
+
+    /// An HTTP client that believes the stack's authority alone, and shows the certificate of this name.
+    pub fn client(&self, name: Option<&str>) -> reqwest::Client {
+        let authority = reqwest::Certificate::from_pem(&std::fs::read(self.authority()).unwrap()).unwrap();
+        let builder = reqwest::Client::builder().no_proxy().tls_certs_only([authority]);
+        let identity = |name| reqwest::Identity::from_pem(&std::fs::read(self.identity(name)).unwrap()).unwrap();
+        name.map(identity).into_iter().fold(builder, reqwest::ClientBuilder::identity).build().unwrap()
+    }
+
+    /// The certificate that a server shows now, if it lets `openssl` in.
+    pub fn served_certificate(&self, port: u16, options: &[&str]) -> Option<String> {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &format!("127.0.0.1:{}", self.port_base + port)]).args(options);
+        command.arg("-cert").arg(self.identity("admin")).arg("-key").arg(self.identity("admin"));
+        let output = command.arg("-CAfile").arg(self.authority()).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----")?;
+        Some(rest.split_once("-----END CERTIFICATE-----")?.0.to_owned())
     }
 
     /// One of the stack's databases, as its superuser.
     pub async fn database(&self, name: &str) -> PgPool {
+        let (authority, identity) = (self.authority(), self.identity("admin"));
+        let options: PgConnectOptions = self.bare_database_url("postgres", name).parse().unwrap();
+        let options = options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(authority);
+        PgPool::connect_with(options.ssl_client_cert(&identity).ssl_client_key(&identity)).await.unwrap()
+    }
+
+    /// The address of a database with a role's password, without what TLS needs.
+    pub fn bare_database_url(&self, role: &str, name: &str) -> String {
         let secrets: Value =
             serde_json::from_slice(&std::fs::read(self.folder.join("secrets/secrets.json")).unwrap()).unwrap();
-        let password = secrets["databases"]["postgres"].as_str().unwrap();
-        let url = format!("postgres://postgres:{password}@127.0.0.1:{}/{name}", self.port_base + 5);
-        PgPool::connect(&url).await.unwrap()
+        let password = secrets["databases"][role].as_str().unwrap();
+        format!("postgres://{role}:{password}@127.0.0.1:{}/{name}", self.port_base + 5)
     }
 
     pub async fn heads(&self) -> Vec<(i32, i64)> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use crate::error::Error;
-use crate::kafka;
+use crate::kafka::{self, KafkaArgs};
 
 /// How long Kafka may say nothing while it is asked where its partitions end.
 const TAILS_PATIENCE: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Known {
     pub(super) async fn compare(
         &mut self,
         connection: &mut PgConnection,
-        kafka: &str,
+        kafka: &KafkaArgs,
         topic: &str,
     ) -> Result<Verdict, Error> {
         let identity = read_identity(connection).await?;

@@ -19,6 +19,7 @@ use super::prepare::Prepared;
 use super::restored::{self, ClaimRules};
 use super::statement::{self, Answer};
 use crate::error::{Error, KeyError};
+use crate::kafka::KafkaArgs;
 use crate::keyring::Keyring;
 
 /// How many commands may wait for the writer, and how many of their bytes.
@@ -48,7 +49,7 @@ pub(crate) enum State {
 /// What the writer needs to connect.
 pub(crate) struct Target {
     pub options: PgConnectOptions,
-    pub kafka: String,
+    pub kafka: KafkaArgs,
     pub topic: String,
     /// For the claims of restored events.
     pub keyring: Keyring,

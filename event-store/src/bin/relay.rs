@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
+use nexus_event_store::kafka::KafkaArgs;
 use nexus_event_store::relay::{Pace, Relay, RelayConfig};
-use nexus_event_store::{ACCESS_SCHEMA, Error, in_schema};
+use nexus_event_store::{ACCESS_SCHEMA, Error, database_options, in_schema};
 use nexus_web::server::{self, GRACE_DEFAULT, Readiness};
 use nexus_web::tls::TlsArgs;
 use nexus_web::{shutdown, telemetry};
@@ -28,9 +29,8 @@ struct Config {
     /// The log database.
     #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
     log_url: String,
-    /// Kafka's bootstrap servers.
-    #[arg(long, env = "NEXUS_KAFKA")]
-    kafka: String,
+    #[command(flatten)]
+    kafka: KafkaArgs,
     /// The topic that events are published to.
     #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
     topic: String,
@@ -47,7 +47,8 @@ async fn main() -> anyhow::Result<()> {
     let _telemetry = telemetry::init("relay", &config.telemetry)?;
     let stop = shutdown::on_signal();
     // Progress is a hint, and Kafka's tail is the truth: its commits need not wait for the disk.
-    let options = config.log_url.parse::<PgConnectOptions>()?;
+    config.kafka.check()?;
+    let options = database_options(&config.log_url)?;
     let options = options.application_name("nexus-relay").options([("synchronous_commit", "off")]);
     let events = relay(options.clone(), &config.kafka, &config.topic, Pace::AtOnce)?;
     let access = config.access_topic.as_deref();
@@ -69,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn relay(log: PgConnectOptions, kafka: &str, topic: &str, pace: Pace) -> Result<Relay, Error> {
+fn relay(log: PgConnectOptions, kafka: &KafkaArgs, topic: &str, pace: Pace) -> Result<Relay, Error> {
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
     Relay::try_new(RelayConfig { pace, ..RelayConfig::new(pool.connect_lazy_with(log), kafka, topic) })
 }

@@ -8,6 +8,7 @@ use rdkafka::message::OwnedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use super::KafkaArgs;
 use super::look::{Look, RECORDS_FACTOR, RECORDS_FIRST};
 use super::record::{self, RecordError, parse_record};
 use crate::error::Error;
@@ -20,14 +21,14 @@ type Tail = Result<Option<i64>, Error>;
 
 /// The highest position of each of these partitions, in their order. Gives up when Kafka says nothing for `patience`.
 pub(crate) async fn tails(
-    bootstrap: &str,
+    kafka: &KafkaArgs,
     topic: &str,
     partitions: Vec<i32>,
     patience: Duration,
 ) -> Result<Vec<(i32, Tail)>, Error> {
-    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    let (kafka, topic) = (kafka.clone(), topic.to_owned());
     blocking(move || {
-        let reader = Reader::connect(&bootstrap, &topic, patience)?;
+        let reader = Reader::connect(&kafka, &topic, patience)?;
         reader.check_exists(&partitions)?;
         reader.tails(&partitions)
     })
@@ -37,16 +38,16 @@ pub(crate) async fn tails(
 /// Sends a partition's events to `events`, from a record offset up to the end as it is at the start of the call. Leaves
 /// out what is no event: if one of ours is among that, the receiver sees it by the gap.
 pub async fn read_partition(
-    bootstrap: &str,
+    kafka: impl Into<KafkaArgs>,
     topic: &str,
     partition: i32,
     from_offset: i64,
     patience: Duration,
     events: mpsc::Sender<SealedEvent>,
 ) -> Result<(), Error> {
-    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    let (kafka, topic) = (kafka.into(), topic.to_owned());
     blocking(move || {
-        let mut reader = Reader::connect(&bootstrap, &topic, patience)?;
+        let mut reader = Reader::connect(&kafka, &topic, patience)?;
         let (low, high) = reader.ends(partition)?;
         let wanted = HashMap::from([(partition, (from_offset.max(low), high))]);
         reader.read(wanted, |record| match parse_record(record) {
@@ -62,14 +63,14 @@ pub async fn read_partition(
 
 /// Waits until a topic can be read, and refuses one that has another number of partitions.
 pub(super) async fn check_partitions(
-    bootstrap: &str,
+    kafka: &KafkaArgs,
     topic: &str,
     expected: i32,
     timeout: Duration,
 ) -> Result<(), Error> {
-    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    let (kafka, topic) = (kafka.clone(), topic.to_owned());
     blocking(move || {
-        let mut reader = Reader::connect(&bootstrap, &topic, timeout)?;
+        let mut reader = Reader::connect(&kafka, &topic, timeout)?;
         // A topic made a moment ago is not known to every broker yet.
         while !reader.partitions().is_ok_and(|found| found > 0) && !reader.left().is_zero() {
             std::thread::sleep(POLL);
@@ -100,8 +101,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn connect(bootstrap: &str, topic: &str, patience: Duration) -> Result<Self, Error> {
-        let mut config = super::client(bootstrap);
+    fn connect(kafka: &KafkaArgs, topic: &str, patience: Duration) -> Result<Self, Error> {
+        let mut config = kafka.client();
         config.set("group.id", "nexus-tail").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
         let consumer = config.create().map_err(Error::unavailable)?;
         Ok(Self { consumer, topic: topic.to_owned(), patience, deadline: Instant::now() + patience })

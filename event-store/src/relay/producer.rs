@@ -1,7 +1,7 @@
 //! The producer that all partitions of a relay share, and its replacement when it fails.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer, PurgeConfig};
@@ -9,7 +9,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::error::Error;
 use crate::event::SealedEvent;
-use crate::kafka::{self, record_headers, record_key};
+use crate::kafka::{self, KafkaArgs, record_headers, record_key};
 
 /// A record that is not acknowledged by then has failed: the partition stops and reads Kafka's tail.
 const MESSAGE_TIMEOUT_MS: &str = "30000";
@@ -24,15 +24,18 @@ pub(super) struct Failed {
 }
 
 pub(super) struct Producers {
-    kafka: String,
+    kafka: KafkaArgs,
     topic: String,
     current: Mutex<(u64, Arc<FutureProducer>)>,
+    /// When the certificate was replaced that the current producer was made with.
+    certificate: Mutex<Option<SystemTime>>,
 }
 
 impl Producers {
-    pub(super) fn try_new(kafka: &str, topic: &str) -> Result<Self, Error> {
+    pub(super) fn try_new(kafka: &KafkaArgs, topic: &str) -> Result<Self, Error> {
+        let certificate = Mutex::new(kafka.certificate_changed());
         let first = create(kafka).map_err(Error::unavailable)?;
-        Ok(Self { kafka: kafka.into(), topic: topic.into(), current: Mutex::new((0, Arc::new(first))) })
+        Ok(Self { kafka: kafka.clone(), topic: topic.into(), current: Mutex::new((0, Arc::new(first))), certificate })
     }
 
     fn current(&self) -> (u64, Arc<FutureProducer>) {
@@ -53,6 +56,25 @@ impl Producers {
                 metrics::counter!("relay_producers_replaced_total").increment(1);
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no new producer could be made"),
+        }
+    }
+
+    /// Puts a producer with the new certificate in the place of one that was made before it was replaced. What the old one
+    /// has under way it ends: no partition begins a batch before its last one is settled.
+    pub(super) fn renew(&self) {
+        let mut certificate = self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.kafka.certificate_changed();
+        if changed.is_none() || *certificate == changed {
+            return;
+        }
+        match create(&self.kafka) {
+            Ok(new) => {
+                let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+                *current = (current.0 + 1, Arc::new(new));
+                *certificate = changed;
+                tracing::info!("a producer with the new certificate took over");
+            }
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the new certificate can't be used"),
         }
     }
 
@@ -98,8 +120,9 @@ impl Producers {
     }
 }
 
-fn create(kafka: &str) -> Result<FutureProducer, KafkaError> {
-    kafka::client(kafka)
+fn create(kafka: &KafkaArgs) -> Result<FutureProducer, KafkaError> {
+    kafka
+        .client()
         .set("enable.idempotence", "true")
         // A record that fails fails the producer, so that no later one of its partition can get ahead of it.
         .set("enable.gapless.guarantee", "true")

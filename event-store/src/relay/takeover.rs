@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::RelayConfig;
 use crate::error::Error;
 use crate::event::SealedEvent;
-use crate::kafka;
+use crate::kafka::{self, KafkaArgs};
 
 /// How long to wait before trying again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ const RESTORE_EVENTS_MAX: usize = 500;
 #[derive(Clone)]
 pub(super) struct Takeover {
     pool: PgPool,
-    kafka: String,
+    kafka: KafkaArgs,
     topic: String,
 }
 

@@ -120,7 +120,7 @@ impl World {
         EventLog::connect(LogConfig {
             log_pool: self.log_as("nexus_command"),
             keyring: self.keyring().await,
-            kafka: self.kafka.clone(),
+            kafka: (&self.kafka).into(),
             topic: self.topic.clone(),
             partitions: Some(PARTITIONS),
             claims: RULES,

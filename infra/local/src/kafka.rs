@@ -1,23 +1,32 @@
 //! One Kafka broker in KRaft mode, broker and controller in one process, reachable on 127.0.0.1 only.
 
-use std::path::PathBuf;
+mod access;
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use uuid::Uuid;
 
-use crate::{Launch, Lifetime, Process, wait_until};
+use crate::{Launch, Lifetime, Process, TlsFiles, wait_until};
+
+pub use access::{ADMINISTRATOR, Rule, Things};
 
 const START_DEADLINE: Duration = Duration::from_secs(90);
 /// A bundle entry of 213 kB is the largest seen; sealed and with headers it stays far below this.
 const MESSAGE_SIZE_MAX: usize = 8 * 1024 * 1024;
 /// The default of 50 makes 100 files for a handful of consumer groups.
 const OFFSETS_PARTITIONS: u32 = 8;
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+const NODE_ID: i32 = 1;
 const HEAP: &str = "-Xmx512m";
 
 /// A broker that has its folder and configuration, and can be launched.
@@ -29,6 +38,18 @@ pub struct Kafka {
     /// The folder with the jars, from [`crate::jars::fetch`].
     pub jars: PathBuf,
     pub log: PathBuf,
+    /// With it, everybody has to show a certificate and may do what the rules say; without, everybody everything.
+    pub tls: Option<Tls>,
+}
+
+/// The certificates of a broker.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub broker: TlsFiles,
+    /// With which the one process talks to itself, as broker to controller. Kafka reads it at its start only.
+    pub controller: TlsFiles,
+    /// Of who makes topics and rules.
+    pub administrator: TlsFiles,
 }
 
 impl Kafka {
@@ -41,6 +62,7 @@ impl Kafka {
         std::fs::create_dir_all(&self.folder)?;
         std::fs::write(self.folder.join("server.properties"), self.settings())?;
         std::fs::write(self.folder.join("log4j2.xml"), LOGGING)?;
+        self.install_certificates()?;
         if !self.folder.join("data/meta.properties").exists() {
             self.format().context("can't format Kafka's storage")?;
         }
@@ -61,9 +83,46 @@ impl Kafka {
             if process.ended().is_some() {
                 bail!("Kafka ended while starting; its log is {}", self.log.display());
             }
-            Ok(is_ready(&self.bootstrap(), Duration::from_millis(500)))
+            Ok(self.is_ready(Duration::from_millis(500)))
         })?;
         Ok(process)
+    }
+
+    /// Whether it answers a metadata request and is a member of its cluster.
+    pub fn is_ready(&self, timeout: Duration) -> bool {
+        is_ready(&self.bootstrap(), self.tls.as_ref().map(|tls| &tls.administrator), timeout)
+    }
+
+    /// Puts the certificates, as they are now, where the broker reads them.
+    pub fn install_certificates(&self) -> Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        for (name, content) in [
+            ("authority.pem", tls.broker.authority()?),
+            ("broker.pem", tls.broker.identity()?),
+            ("controller.pem", tls.controller.identity()?),
+            ("administrator.pem", tls.administrator.identity()?),
+            ("administrator.properties", ADMINISTRATOR_SETTINGS.to_owned()),
+        ] {
+            write_private(&self.folder.join(name), &content)?;
+        }
+        Ok(())
+    }
+
+    /// Has the running broker read its certificate again. Connections that exist go on.
+    pub fn reload_certificates(&self) -> Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let admin: AdminClient<DefaultClientContext> =
+            client(&self.bootstrap(), Some(&tls.administrator)).create().context("no client of Kafka's")?;
+        // Kafka looks at the file when it is named, though the name stays the same (KIP-226).
+        let again = AlterConfig::new(ResourceSpecifier::Broker(NODE_ID))
+            .set("listener.name.ssl.ssl.keystore.location", "broker.pem")
+            .set("listener.name.ssl.ssl.keystore.type", "PEM");
+        let options = AdminOptions::new().request_timeout(Some(RELOAD_TIMEOUT));
+        let answers = futures::executor::block_on(admin.alter_configs([&again], &options))?;
+        for answer in answers {
+            answer.map_err(|(_, code)| anyhow!("Kafka does not take its new certificate: {code}"))?;
+        }
+        Ok(())
     }
 
     /// The version, read from the name of the server's jar.
@@ -98,12 +157,13 @@ impl Kafka {
     fn settings(&self) -> String {
         let Self { port, controller_port, folder, .. } = self;
         let data = folder.join("data");
+        let (listener, security) = if self.tls.is_some() { ("SSL", TLS_SETTINGS) } else { ("PLAINTEXT", "") };
         format!(
             "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+node.id={NODE_ID}
+controller.quorum.voters={NODE_ID}@127.0.0.1:{controller_port}
+listeners={listener}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={listener}://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
 log.dirs={data}
 auto.create.topics.enable=false
@@ -118,18 +178,28 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
-",
+{security}",
             data = data.display()
         )
     }
 }
 
-/// Whether a broker answers a metadata request and is a member of its cluster.
-pub fn is_ready(bootstrap: &str, timeout: Duration) -> bool {
+fn is_ready(bootstrap: &str, tls: Option<&TlsFiles>, timeout: Duration) -> bool {
+    let Ok(consumer) = client(bootstrap, tls).create::<BaseConsumer>() else { return false };
+    consumer.fetch_metadata(None, timeout).is_ok_and(|metadata| !metadata.brokers().is_empty())
+}
+
+fn client(bootstrap: &str, tls: Option<&TlsFiles>) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("log_level", "0");
-    let Ok(consumer) = config.create::<BaseConsumer>() else { return false };
-    consumer.fetch_metadata(None, timeout).is_ok_and(|metadata| !metadata.brokers().is_empty())
+    if let Some(tls) = tls {
+        config
+            .set("security.protocol", "ssl")
+            .set("ssl.ca.location", tls.authority.to_string_lossy())
+            .set("ssl.certificate.location", tls.identity.to_string_lossy())
+            .set("ssl.key.location", tls.identity.to_string_lossy());
+    }
+    config
 }
 
 /// Kafka's form of a random id; one that begins with a dash would be read as an option.
@@ -141,6 +211,45 @@ fn cluster_id() -> String {
         }
     }
 }
+
+/// Writes a file that only its owner can read; it is never visible half-written.
+fn write_private(path: &Path, content: &str) -> Result<()> {
+    use std::io::Write as _;
+    let draft = path.with_extension("draft");
+    if draft.exists() {
+        std::fs::remove_file(&draft)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(content.as_bytes())?;
+    std::fs::rename(&draft, path).with_context(|| format!("can't write {}", path.display()))
+}
+
+/// Who has a certificate of the stack's authority gets in, under the name in it, and may do what the rules allow. The
+/// paths are relative to the broker's folder, where it runs.
+const TLS_SETTINGS: &str = "listener.security.protocol.map=SSL:SSL,CONTROLLER:SSL
+inter.broker.listener.name=SSL
+ssl.client.auth=required
+ssl.enabled.protocols=TLSv1.3
+ssl.keystore.type=PEM
+ssl.keystore.location=broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=authority.pem
+listener.name.controller.ssl.keystore.type=PEM
+listener.name.controller.ssl.keystore.location=controller.pem
+listener.name.controller.ssl.truststore.type=PEM
+listener.name.controller.ssl.truststore.location=authority.pem
+ssl.principal.mapping.rules=RULE:^CN=([a-z-]+)$/$1/
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=false
+super.users=User:admin;User:kafka
+";
+
+const ADMINISTRATOR_SETTINGS: &str = "security.protocol=SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=administrator.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=authority.pem
+";
 
 const LOGGING: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="WARN" shutdownHook="disable">

@@ -25,6 +25,8 @@ pub struct Keycloak {
     pub port: u16,
     /// The folder with the distribution, from [`crate::jars::fetch`].
     pub distribution: PathBuf,
+    /// Whose certificate PostgreSQL has to show; without one, it is spoken to in the clear.
+    pub database_authority: Option<PathBuf>,
     /// Where its tables are: port, role (also the name of the database) and password of a PostgreSQL on this machine.
     pub database: (u16, String, String),
     /// The password of the first administrator, `admin`.
@@ -66,6 +68,10 @@ impl Keycloak {
     pub fn launch(&self) -> Result<Launch> {
         let home = self.home()?;
         let (database_port, role, password) = &self.database;
+        let parameters = self.database_authority.as_ref().map_or_else(String::new, |file| {
+            let mut parameters = url::form_urlencoded::Serializer::new("?sslmode=verify-full".to_owned());
+            parameters.append_pair("sslrootcert", &file.to_string_lossy()).finish()
+        });
         let home_setting = format!("-Dkc.home.dir={}", home.display());
         let configuration = format!("-Djboss.server.config.dir={}", home.join("conf").display());
         let classes = home.join("lib/quarkus-run.jar");
@@ -76,7 +82,7 @@ impl Keycloak {
             .arg("start")
             .arg("--optimized")
             .arg("--import-realm")
-            .env("KC_DB_URL", format!("jdbc:postgresql://127.0.0.1:{database_port}/{role}"))
+            .env("KC_DB_URL", format!("jdbc:postgresql://127.0.0.1:{database_port}/{role}{parameters}"))
             .env("KC_DB_USERNAME", role)
             .env("KC_DB_PASSWORD", password)
             .env("KC_HTTP_ENABLED", "true")

@@ -11,6 +11,7 @@ pub mod postgres;
 
 mod launch;
 mod ports;
+mod tls;
 mod wait;
 
 pub use kafka::Kafka;
@@ -18,4 +19,5 @@ pub use keycloak::Keycloak;
 pub use launch::{Launch, Lifetime, Process, User, can_traverse};
 pub use ports::{Ports, free_ports};
 pub use postgres::{Authentication, Durability, Postgres};
+pub use tls::TlsFiles;
 pub use wait::wait_until;

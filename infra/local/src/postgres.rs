@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::launch::command_as;
-use crate::{Launch, Lifetime, Process, User, wait_until};
+use crate::{Launch, Lifetime, Process, TlsFiles, User, wait_until};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -40,6 +40,8 @@ pub struct Postgres {
     pub durability: Durability,
     pub authentication: Authentication,
     pub log: PathBuf,
+    /// With it, only clients with a certificate of its authority come in, over TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Postgres {
@@ -52,7 +54,16 @@ impl Postgres {
             self.initdb(&user).context("initdb failed")?;
         }
         self.write_owned("data/postgresql.conf", &self.settings())?;
+        self.install_certificate()?;
         self.write_owned("data/pg_hba.conf", &self.access())
+    }
+
+    /// Puts the certificate, as it is now, where the server's account can read it. A server that runs takes it after a
+    /// SIGHUP.
+    pub fn install_certificate(&self) -> Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        self.write_owned("authority.pem", &tls.authority()?)?;
+        self.write_owned("server.pem", &tls.identity()?)
     }
 
     /// How to start the prepared server.
@@ -77,10 +88,17 @@ impl Postgres {
         Ok(process)
     }
 
-    /// The address of a database for `role`; without a password where everybody is believed.
-    pub fn url(&self, role: &str, password: Option<&str>, database: &str) -> String {
+    /// The address of a database for `role`, with libpq's parameters; without a password and a certificate where everybody
+    /// is believed.
+    pub fn url(&self, role: &str, password: Option<&str>, database: &str, client: Option<&TlsFiles>) -> String {
         let password = password.map(|password| format!(":{password}")).unwrap_or_default();
-        format!("postgres://{role}{password}@127.0.0.1:{}/{database}", self.port)
+        let parameters = client.map(|client| {
+            let (authority, identity) = (client.authority.to_string_lossy(), client.identity.to_string_lossy());
+            let mut parameters = url::form_urlencoded::Serializer::new("?sslmode=verify-full".to_owned());
+            parameters.append_pair("sslrootcert", &authority);
+            parameters.append_pair("sslcert", &identity).append_pair("sslkey", &identity).finish()
+        });
+        format!("postgres://{role}{password}@127.0.0.1:{}/{database}{}", self.port, parameters.unwrap_or_default())
     }
 
     fn data(&self) -> PathBuf {
@@ -134,6 +152,16 @@ impl Postgres {
             "log_checkpoints = off".to_owned(),
             "log_line_prefix = '%m [%p] %d '".to_owned(),
         ];
+        if self.tls.is_some() {
+            let file = |name: &str| self.folder.join(name).display().to_string().replace('\'', "''");
+            settings.extend([
+                "ssl = on".to_owned(),
+                "ssl_min_protocol_version = 'TLSv1.3'".to_owned(),
+                format!("ssl_ca_file = '{}'", file("authority.pem")),
+                format!("ssl_cert_file = '{}'", file("server.pem")),
+                format!("ssl_key_file = '{}'", file("server.pem")),
+            ]);
+        }
         settings.extend(match self.durability {
             Durability::Durable => vec!["fsync = on".to_owned(), "synchronous_commit = on".to_owned()],
             Durability::Throwaway => vec!["fsync = off".to_owned(), "full_page_writes = off".to_owned()],
@@ -146,7 +174,15 @@ impl Postgres {
             Authentication::Trust => "trust",
             Authentication::Password(_) => "scram-sha-256",
         };
-        format!("host all all 127.0.0.1/32 {method}\n")
+        match self.tls {
+            // A password, and a certificate of the authority besides. Keycloak's driver wants its key in another form: it
+            // comes with the password alone, and into its own database only.
+            Some(_) => format!(
+                "hostssl nexus_keycloak nexus_keycloak 127.0.0.1/32 {method}\n\
+                 hostssl all all 127.0.0.1/32 {method} clientcert=verify-ca\n"
+            ),
+            None => format!("host all all 127.0.0.1/32 {method}\n"),
+        }
     }
 
     /// Writes a file that only the server's account can read.

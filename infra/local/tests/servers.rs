@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use nexus_local::{Authentication, Durability, Kafka, Lifetime, Postgres, free_ports, jars, kafka, postgres};
+use nexus_local::{Authentication, Durability, Kafka, Lifetime, Postgres, free_ports, jars, postgres};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -24,6 +24,7 @@ fn postgres_starts_stops_and_starts_again() {
         durability: Durability::Throwaway,
         authentication: Authentication::Password("of-a-test".to_owned()),
         log: folder.path().join("postgres.log"),
+        tls: None,
     };
     for _ in 0..2 {
         let mut process = server.start(Lifetime::Parent).unwrap();
@@ -46,9 +47,10 @@ fn kafka_starts_and_survives_a_kill() {
         controller_port: ports[1],
         jars: jars::fetch(&pom, &cache, "kafka").unwrap(),
         log: folder.path().join("kafka.log"),
+        tls: None,
     };
     broker.start(Lifetime::Parent).unwrap().kill().unwrap();
     let _process = broker.start(Lifetime::Parent).unwrap();
-    assert!(kafka::is_ready(&broker.bootstrap(), Duration::from_secs(5)));
+    assert!(broker.is_ready(Duration::from_secs(5)));
     assert!(broker.version().unwrap().starts_with("4."));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nexus_event_store::kafka::KafkaArgs;
 use nexus_event_store::{Keyring, LogReader};
 use sqlx::postgres::PgConnectOptions;
 
@@ -19,8 +20,7 @@ pub enum GroupProtocol {
 /// Everything that the hosted read models share.
 #[derive(Clone)]
 pub struct EngineConfig {
-    /// Kafka's bootstrap servers.
-    pub kafka: String,
+    pub kafka: KafkaArgs,
     pub topic: String,
     /// Goes before `nexus.<read model>.v<version>`; for stacks or tests that share a broker.
     pub group_prefix: String,

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::future::join_all;
-use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, MasterKeyArgs, in_schema};
+use nexus_event_store::kafka::KafkaArgs;
+use nexus_event_store::{
+    ACCESS_SCHEMA, DatabaseUrlError, Keyring, LogReader, MasterKeyArgs, database_options, in_schema,
+};
 use nexus_web::server::{self, GRACE_DEFAULT, Listener, Readiness};
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
@@ -46,9 +49,8 @@ pub struct ProjectorConfig {
     pub keys_url: String,
     #[command(flatten)]
     pub master_key: MasterKeyArgs,
-    /// Kafka's bootstrap servers.
-    #[arg(long, env = "NEXUS_KAFKA")]
-    pub kafka: String,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
     /// The topic that events are read from.
     #[arg(long, env = "NEXUS_TOPIC", default_value = "nexus.events.v1")]
     pub topic: String,
@@ -81,11 +83,12 @@ impl Projector {
     /// Checks the settings. Neither databases nor broker need to be there yet.
     pub fn try_new(config: ProjectorConfig) -> anyhow::Result<Self> {
         let models = chosen(&config.read_models, crate::registry::all_read_models())?;
+        config.kafka.check()?;
         // Opened again when it is used; a file that can't be read should be said at once.
         drop(config.master_key.open()?);
         let keys = side_pool(&config.keys_url).context("the URL of the key database")?;
         let log = side_pool(&config.log_url).context("the URL of the log database")?;
-        let read = config.read_url.parse().context("the URL of the read database")?;
+        let read = database_options(&config.read_url).context("the URL of the read database")?;
         Ok(Self { config, models, keys, log, read })
     }
 
@@ -166,8 +169,8 @@ impl Projector {
     }
 }
 
-fn side_pool(url: &str) -> Result<PgPool, sqlx::Error> {
-    let options = url.parse::<PgConnectOptions>()?.application_name("projector");
+fn side_pool(url: &str) -> Result<PgPool, DatabaseUrlError> {
+    let options = database_options(url)?.application_name("projector");
     let pool = PgPoolOptions::new().max_connections(SIDE_POOL).acquire_timeout(SIDE_ACQUIRE_MAX);
     Ok(pool.connect_lazy_with(options))
 }

@@ -10,8 +10,9 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use nexus_event_store::kafka::KafkaArgs;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -41,6 +42,8 @@ const LEAVE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum Ended {
     Stopped,
+    /// The certificate was replaced, and a consumer reads it once, when it is made: make the next.
+    Renewed,
     /// Start over with a new consumer, for this reason.
     Rebuild(&'static str),
 }
@@ -48,6 +51,9 @@ pub(crate) enum Ended {
 pub(crate) struct Session {
     host: Arc<Host>,
     topic: String,
+    kafka: KafkaArgs,
+    /// When the certificate was replaced that the consumer was made with.
+    certificate: Option<SystemTime>,
     consumer: Arc<BaseConsumer<Context>>,
     rebalances: mpsc::UnboundedReceiver<Rebalance>,
     events: Arc<Notify>,
@@ -58,6 +64,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn join(config: &EngineConfig, host: Arc<Host>) -> Result<Self, KafkaError> {
+        let certificate = config.kafka.certificate_changed();
         let (context, rebalances) = Context::new();
         let mut consumer: BaseConsumer<Context> = client_config(config, &host).create_with_context(context)?;
         let events = Arc::new(Notify::new());
@@ -67,6 +74,8 @@ impl Session {
         Ok(Self {
             host,
             topic: config.topic.clone(),
+            kafka: config.kafka.clone(),
+            certificate,
             consumer: Arc::new(consumer),
             rebalances,
             events,
@@ -97,12 +106,24 @@ impl Session {
                 }
                 () = self.events.notified() => {}
                 _ = poll.tick() => {}
-                found = watch.next(&self.lanes) => if let Some(reason) = found { return Ended::Rebuild(reason) },
+                found = watch.next(&self.lanes) => {
+                    if let Some(reason) = found {
+                        return Ended::Rebuild(reason);
+                    }
+                    if self.is_certificate_replaced() {
+                        return Ended::Renewed;
+                    }
+                }
             }
             if let Err(reason) = self.poll() {
                 return Ended::Rebuild(reason);
             }
         }
+    }
+
+    fn is_certificate_replaced(&self) -> bool {
+        let changed = self.kafka.certificate_changed();
+        changed.is_some() && changed != self.certificate
     }
 
     /// Serves librdkafka's events. Records have queues of their own and never come this way.
@@ -254,9 +275,8 @@ async fn stop_all(lanes: Vec<Lane>, within: Duration) {
 
 fn client_config(config: &EngineConfig, host: &Host) -> ClientConfig {
     let Name { read_model, version } = host.fold.name();
-    let mut client = ClientConfig::new();
+    let mut client = config.kafka.client();
     client
-        .set("bootstrap.servers", &config.kafka)
         .set("client.id", format!("projector-{}", host.name()))
         .set("group.id", format!("{}nexus.{read_model}.v{version}", config.group_prefix))
         // The checkpoint says what to read. The group's offsets are written for lag tools only, about once a second.

@@ -101,6 +101,10 @@ async fn consume(config: EngineConfig, host: Arc<Host>, stop: CancellationToken)
             }
             Ok(session) => match AssertUnwindSafe(session.run(&stop)).catch_unwind().await {
                 Ok(Ended::Stopped) => break,
+                Ok(Ended::Renewed) => {
+                    tracing::info!(read_model = host.name(), "the next consumer has the new certificate");
+                    continue;
+                }
                 Ok(Ended::Rebuild(reason)) => reason,
                 Err(_) => "the session panicked",
             },

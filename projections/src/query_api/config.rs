@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use nexus_event_store::MasterKeyArgs;
+use nexus_event_store::kafka::KafkaArgs;
 use nexus_web::authenticate::DpopArgs;
 use nexus_web::cors::CorsArgs;
 use nexus_web::rate_limit::RateLimitArgs;
@@ -27,9 +28,8 @@ pub struct QueryConfig {
     /// The log database, for the access log: every request is recorded before it is answered.
     #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
     pub log_url: String,
-    /// Kafka's bootstrap servers, with which the access log is compared.
-    #[arg(long, env = "NEXUS_KAFKA")]
-    pub kafka: String,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
     /// The topic that the access log is published to.
     #[arg(long, env = "NEXUS_ACCESS_TOPIC", default_value = "nexus.access.v1")]
     pub access_topic: String,

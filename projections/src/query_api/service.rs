@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use nexus_access_log::Recorder;
-use nexus_auth::{Verifier, VerifierConfig};
-use nexus_event_store::Keyring;
+use nexus_auth::Verifier;
+use nexus_event_store::{Keyring, database_options};
 use nexus_web::pipeline::Pipeline;
 use nexus_web::server::{self, Listener, Readiness};
+use nexus_web::transport::verifier_config;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
@@ -47,13 +48,14 @@ impl QueryService {
     /// Connects to everything that the configuration names.
     pub async fn connect(config: &QueryConfig) -> anyhow::Result<Self> {
         let master = config.master_key.open()?;
-        let keys_url: PgConnectOptions = config.keys_url.parse().context("the key database's URL")?;
+        let keys_url = database_options(&config.keys_url).context("the key database's URL")?;
         let keys = pool(KEYS_CONNECTIONS).connect_with(keys_url.application_name("query-api")).await;
         let keyring = Keyring::connect(keys.context("the key database")?, master).await?;
-        let verifier = VerifierConfig { issuer: config.issuer.clone(), audience: config.audience.clone() };
+        let verifier = verifier_config(&config.issuer, &config.audience, &config.kafka.tls)?;
+        config.kafka.check()?;
         let verifier = Verifier::connect(verifier).await?.with_dpop(&config.dpop.config(config.listen))?;
-        let read: PgConnectOptions = config.read_url.parse().context("the read database's URL")?;
-        let log: PgConnectOptions = config.log_url.parse().context("the log database's URL")?;
+        let read = database_options(&config.read_url).context("the read database's URL")?;
+        let log = database_options(&config.log_url).context("the log database's URL")?;
         let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());
         let recorder = Recorder::connect(log, kafka, topic, keyring.clone()).await.context("the access log")?;
         Ok(Self::new(&read, config, keyring, verifier).recording(recorder))

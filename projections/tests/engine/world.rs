@@ -61,7 +61,7 @@ fn master_key_file(name: &str) -> PathBuf {
 
 fn config(name: &str, log: PgPool, keyring: Keyring) -> EngineConfig {
     EngineConfig {
-        kafka: kafka(),
+        kafka: kafka().into(),
         topic: topic(name),
         group_prefix: format!("{name}."),
         group_protocol: GroupProtocol::default(),

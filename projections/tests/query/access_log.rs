@@ -5,16 +5,15 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use nexus_access_log::{AGGREGATE_TYPE, Batch, EVENT_TYPE, Recorder};
 use nexus_auth::Role;
-use nexus_domain::AnyEvent;
 use nexus_event_store::relay::{Pace, Relay, RelayConfig};
 use nexus_event_store::{
     ACCESS_SCHEMA, Append, ClaimRules, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome,
-    envelope, in_schema, migrate_access_log, partition_of,
+    envelope, in_schema, migrate_access_log,
 };
 use nexus_projections::access_log::AccessLog;
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::query_api::QueryService;
-use nexus_projections::{Event, ReadModel, read_models};
+use nexus_projections::{ReadModel, read_models};
 use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -91,7 +90,7 @@ fn pool(log: &TestDatabase, role: &str) -> PgPool {
 
 fn engine_config(world: &World, log: &TestDatabase, topic: &TestTopic) -> EngineConfig {
     EngineConfig {
-        kafka: kafka_address(),
+        kafka: kafka_address().into(),
         topic: topic.name().to_owned(),
         group_prefix: format!("{}.", topic.name()),
         group_protocol: GroupProtocol::default(),
@@ -353,7 +352,7 @@ async fn the_access_log_takes_new_streams_of_one_event_and_nothing_else() {
     let access = EventLog::connect_quietly(LogConfig {
         log_pool: pool(&log, "nexus_query"),
         keyring: world.keyring.clone(),
-        kafka: kafka_address(),
+        kafka: kafka_address().into(),
         topic: topic.name().to_owned(),
         partitions: None,
         claims: ClaimRules::NONE,
@@ -446,27 +445,6 @@ async fn an_erased_patient_is_forgotten_and_stays_so() {
     access.completed(4).await;
     assert_eq!((links().await, named().await), (vec![other], 0));
     access.end().await;
-}
-
-/// An access of this id, straight into the read model.
-pub async fn record_access(world: &World, id: Uuid) {
-    let lane = Uuid::new_v4();
-    world.keyring.ensure(&[lane]).await.unwrap();
-    let payload = json!({"opened": [{"id": id, "at": "2026-11-25T03:15:47Z", "actor": "somebody", "roles": ["nurse"],
-        "method": "GET", "route": "/v1/census", "purpose": "TREAT"}]});
-    let event = Event {
-        partition: partition_of(lane, PARTITIONS),
-        position: 1,
-        subject: lane,
-        aggregate_type: AGGREGATE_TYPE.to_owned(),
-        aggregate_id: Uuid::new_v4(),
-        sequence: 1,
-        recorded_at: chrono::Utc::now(),
-        actor: String::new(),
-        fact: AnyEvent::foreign(EVENT_TYPE, payload).unwrap(),
-        key: world.keyring.key(lane).await.unwrap(),
-    };
-    world.apply_to(&AccessLog, &world.read, &[event]).await;
 }
 
 async fn forget(world: &World, model: &dyn ReadModel, id: Uuid) {

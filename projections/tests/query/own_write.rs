@@ -36,7 +36,7 @@ impl Pipeline {
         let log = EventLog::connect(LogConfig {
             log_pool: database.pool().await,
             keyring: world.keyring.clone(),
-            kafka: kafka_address(),
+            kafka: kafka_address().into(),
             topic: topic.name().to_owned(),
             partitions: None,
             claims: ClaimRules::NONE,
@@ -46,7 +46,7 @@ impl Pipeline {
         let relay = Relay::try_new(RelayConfig::new(database.pool().await, kafka_address(), topic.name())).unwrap();
         tokio::spawn(relay.run(stop.clone()));
         let config = EngineConfig {
-            kafka: kafka_address(),
+            kafka: kafka_address().into(),
             topic: topic.name().to_owned(),
             group_prefix: format!("{}.", topic.name()),
             group_protocol: GroupProtocol::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use nexus_event_store::{Keyring, MasterKeyArgs};
+use nexus_event_store::{Keyring, MasterKeyArgs, database_options};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
@@ -78,7 +78,7 @@ struct Keys {
 impl ParkedCommand {
     /// Does what was asked for and says so.
     pub async fn run(self, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-        let read: PgConnectOptions = self.read_url.parse().context("the URL of the read database")?;
+        let read = database_options(&self.read_url).context("the URL of the read database")?;
         let pool = pool(read.clone()).await.context("the read database")?;
         match self.action {
             Action::List { read_model, limit, json } => show(&pool, read_model, limit, json, out).await,
@@ -105,7 +105,7 @@ impl ParkedCommand {
 impl Keys {
     async fn open(&self) -> anyhow::Result<Keyring> {
         let master = self.master_key.open()?;
-        let keys = self.keys_url.parse().context("the URL of the key database")?;
+        let keys = database_options(&self.keys_url).context("the URL of the key database")?;
         Ok(Keyring::connect(pool(keys).await.context("the key database")?, master).await?)
     }
 }
