@@ -88,6 +88,7 @@ fn with_servers() -> ExitCode {
     let folder = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o711)).tempdir().unwrap();
     let ports = free_ports(3).unwrap();
     let postgres = Postgres {
+        tls: None,
         folder: folder.path().join("postgres"),
         port: ports[0],
         durability: Durability::Durable,
@@ -95,6 +96,7 @@ fn with_servers() -> ExitCode {
         log: folder.path().join("postgres.log"),
     };
     let kafka = Kafka {
+        tls: None,
         folder: folder.path().join("kafka"),
         port: ports[1],
         controller_port: ports[2],
@@ -105,7 +107,7 @@ fn with_servers() -> ExitCode {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(std::env::args_os().skip(1))
         .args(["--servers", &server.pid().to_string(), &broker.pid().to_string()])
-        .env("NEXUS_TEST_POSTGRES", postgres.url("postgres", None, "postgres"))
+        .env("NEXUS_TEST_POSTGRES", postgres.url("postgres", None, "postgres", None))
         .env("NEXUS_TEST_KAFKA", kafka.bootstrap())
         .status()
         .unwrap();
