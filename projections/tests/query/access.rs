@@ -356,7 +356,7 @@ async fn a_denial_by_any_coding_hides_all_of_it() {
         let mut statuses = Vec::new();
         for resource in [&problem, &rate, &pressure] {
             let (kind, id) = (resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
-            statuses.push(doctor.status(&world, &format!("/fhir/{kind}/{id}")).await.as_u16());
+            statuses.push(doctor.status(&world, &format!("/fhir/{kind}/{id}")).await);
         }
         (counts, statuses)
     };
