@@ -113,6 +113,19 @@ pub(crate) async fn subject_streams(
     Ok((events, head))
 }
 
+/// Whether a subject has events of these types beyond a position: one look into an index.
+pub(crate) async fn has_moved(
+    pool: &PgPool,
+    subject: Uuid,
+    aggregate_types: &[&str],
+    position: i64,
+) -> Result<bool, Error> {
+    let moved = sqlx::query_scalar(
+        "select exists (select from events where subject = $1 and aggregate_type = any($2) and position > $3)",
+    );
+    Ok(moved.bind(subject).bind(aggregate_types).bind(position).fetch_one(pool).await?)
+}
+
 /// Opens events of any number of subjects, with one round trip for the keys that are not at hand.
 pub(crate) async fn open_all(keyring: &Keyring, events: Vec<SealedEvent>) -> Result<Vec<StoredEvent>, Error> {
     let keys = keyring.keys_of(events.iter().map(|event| &event.header)).await;

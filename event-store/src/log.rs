@@ -185,6 +185,12 @@ impl EventLog {
         Ok((load::open_all(&self.0.keyring, events).await?, head))
     }
 
+    /// Whether a subject has events of any of these types beyond a tail that [`Self::subject_streams`] gave: whether what
+    /// was read of them then is no longer all. Whatever was committed before the call counts, whoever wrote it.
+    pub async fn has_moved(&self, subject: Uuid, aggregate_types: &[&str], tail: i64) -> Result<bool, Error> {
+        load::has_moved(&self.0.pool, subject, aggregate_types, tail).await
+    }
+
     /// Whose data a stream holds.
     pub async fn subject_of(&self, aggregate_type: &str, aggregate_id: Uuid) -> Result<Option<Uuid>, Error> {
         let subject = sqlx::query_scalar(

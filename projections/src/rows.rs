@@ -8,10 +8,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use nexus_domain::access;
 use nexus_domain::fhir::{self, FhirDateTime, Reference, Resource};
 use nexus_event_store::Keyring;
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::read_model::Event;
@@ -59,6 +61,11 @@ pub fn column(text: &str) -> Cow<'_, str> {
         column.pop();
     }
     Cow::Owned(column)
+}
+
+/// The codes by which a consent may mean the resource ([`access::codes()`]), each as a [`column`] takes it.
+pub fn codes(resource: &Resource) -> Json<Vec<String>> {
+    Json(access::codes(resource).iter().map(|code| column(code).into_owned()).collect())
 }
 
 /// The text that a person reads for a `CodeableConcept` (or the first of several).

@@ -1,9 +1,8 @@
 //! What the log knows of caller and patient: who cares for them, what they consent to, who has broken the glass.
 //!
-//! Read from the patient's own streams, and remembered for a moment. A denial is never given from memory, and what this
-//! instance writes itself it forgets at once; another instance's withdrawal is seen after [`REMEMBERED_FOR`] at the latest.
+//! Read from the patient's own streams, and remembered up to the position where it was read. Each command asks the log
+//! whether they have moved since, so that what any instance has written counts at once.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,19 +12,19 @@ use futures::future::try_join_all;
 use nexus_auth::Caller;
 use nexus_auth::policy::{self, Circumstances, Relation, ResourceContext, Sensitivity, Verdict};
 use nexus_domain::AnyEvent;
-use nexus_domain::access::{Asked, Care, ConsentRule, Emergency, Ruling, ruling, sensitivity};
+use nexus_domain::access::{Asked, Care, ConsentRule, Emergency, Ruling, codes, ruling, sensitivity};
 use nexus_domain::appointment::Appointment;
 use nexus_domain::consent::Consent;
 use nexus_domain::emergency_access::EmergencyAccess;
 use nexus_domain::encounter::Encounter;
-use nexus_domain::fhir::{Resource, first_coding};
-use nexus_event_store::{Append, EventLog, StoredEvent};
+use nexus_domain::fhir::Resource;
+use nexus_event_store::{EventLog, StoredEvent};
 use uuid::Uuid;
 
 use super::LoadError;
 use super::view::by_stream;
 
-/// How long what was read of a patient is believed.
+/// How long what was read of a patient is kept: for the commands of one sitting, and no longer than need be in plain.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// Of how many patients it is remembered (some kilobytes each).
 const REMEMBERED_MAX: u64 = 10_000;
@@ -38,6 +37,8 @@ pub struct Known {
     care: Vec<Care>,
     consents: Vec<ConsentRule>,
     emergencies: Vec<Emergency>,
+    /// Up to where of the patient's partition this is all.
+    tail: i64,
 }
 
 /// Knows who has to do with which patient. Cheap to clone.
@@ -57,16 +58,23 @@ impl Relations {
         Self { log, recent }
     }
 
-    /// What was read of the patient a moment ago, if it was.
-    pub fn remembered(&self, subject: Uuid) -> Option<Arc<Known>> {
-        self.recent.get(&subject)
+    /// What the log says now: from memory if it has said nothing since.
+    pub async fn of(&self, subject: Uuid) -> Result<Arc<Known>, LoadError> {
+        if let Some(known) = self.recent.get(&subject)
+            && !self.log.has_moved(subject, &TELLING, known.tail).await?
+        {
+            return Ok(known);
+        }
+        self.read(subject).await
     }
 
-    /// What the log says now.
-    pub async fn read(&self, subject: Uuid) -> Result<Arc<Known>, LoadError> {
+    async fn read(&self, subject: Uuid) -> Result<Arc<Known>, LoadError> {
         let streams = TELLING.map(|aggregate_type| self.log.subject_streams(subject, aggregate_type));
-        let mut known = Known::default();
-        for (events, _) in try_join_all(streams).await? {
+        let streams = try_join_all(streams).await?;
+        // Several statements, several moments: the earliest is the one up to which nothing is missing.
+        let tail = streams.iter().map(|(_, tail)| *tail).min().unwrap_or_default();
+        let mut known = Known { tail, ..Known::default() };
+        for (events, _) in streams {
             for stream in by_stream(events) {
                 known.learn(stream)?;
             }
@@ -74,17 +82,6 @@ impl Relations {
         let known = Arc::new(known);
         self.recent.insert(subject, Arc::clone(&known));
         Ok(known)
-    }
-
-    /// The patients about whom an append says something that decides about access.
-    pub fn concerned(append: &Append) -> BTreeSet<Uuid> {
-        let telling = append.events.iter().filter(|event| TELLING.contains(&event.aggregate_type.as_str()));
-        telling.map(|event| event.subject).collect()
-    }
-
-    /// Forgets what an append has changed.
-    pub fn forget(&self, concerned: &BTreeSet<Uuid>) {
-        concerned.iter().for_each(|subject| self.recent.invalidate(subject));
     }
 }
 
@@ -106,13 +103,13 @@ impl Known {
     pub fn circumstances(&self, caller: &Caller, resource: Option<&Resource>, now: DateTime<Utc>) -> Circumstances {
         let emergency = self.has_broken_glass(caller, now);
         let mut circumstances = Circumstances { relation: self.relation(caller, now), emergency, consent: None };
-        let code = resource.and_then(|resource| first_coding(resource.get("code"))).map(|coding| coding.code);
+        let codes = resource.map(codes).unwrap_or_default();
         let asked = Asked {
             practitioner: caller.practitioner(),
             organization: caller.organization(),
             purpose: policy::purpose(caller, &circumstances).code(),
             resource_type: resource.map(Resource::resource_type),
-            code: code.as_deref(),
+            codes: &codes,
             sensitivity: resource.map(sensitivity).unwrap_or_default(),
             now,
         };

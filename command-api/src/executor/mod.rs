@@ -194,12 +194,10 @@ impl Executor {
     ) -> Result<Attempt, Refusal> {
         let subject = view.subject.ok_or(Refusal::NotFound)?;
         let (append, next, told) = prepare(call, id, subject, view, events)?;
-        let concerned = Relations::concerned(&append);
         match self.log.append(append).await? {
             Outcome::Appended(receipt) => {
                 let next = Arc::new(Standing { recorded_at: Some(receipt.recorded_at), ..next });
                 keep(&self.caches, id, &next);
-                self.relations.forget(&concerned);
                 self.snapshots.after_append(id, view.standing.sequence, &next);
                 Ok(Attempt::Done(Answer { told, receipt: Some(receipt), replayed: false, published: None }))
             }

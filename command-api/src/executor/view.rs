@@ -94,13 +94,7 @@ impl<A: Lean> View<A> {
         let Some(subject) = subject.filter(|_| policy::depends_on_circumstances(caller, action)) else {
             return answer(access::judge(caller, action, &context, &Circumstances::default()));
         };
-        if let Some(known) = executor.relations.remembered(subject) {
-            let circumstances = known.circumstances(caller, resource, now);
-            if policy::decide(caller, action, &context, &circumstances) == Decision::Allow {
-                return answer(access::judge(caller, action, &context, &circumstances));
-            }
-        }
-        let known = executor.relations.read(subject).await?;
+        let known = executor.relations.of(subject).await?;
         answer(access::judge(caller, action, &context, &known.circumstances(caller, resource, now)))
     }
 

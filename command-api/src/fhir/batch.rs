@@ -19,7 +19,7 @@ use super::resolve::Resolved;
 use super::transaction::{read_and_resolve, taken};
 use crate::app::App;
 use crate::call::Call;
-use crate::executor::{Relations, pause};
+use crate::executor::pause;
 use crate::refusal::{Fault, Refusal};
 
 /// How many entries are on their way at a time; the log commits them together.
@@ -78,10 +78,8 @@ async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved)
             return Ok((EntryOutcome::Accepted(told), None));
         }
         let (append, takings) = decision.group.into_append(call, None, Value::Null);
-        let concerned = Relations::concerned(&append);
         match app.executor.log.append(append).await? {
             Outcome::Appended(receipt) => {
-                app.executor.relations.forget(&concerned);
                 let told = Told { recorded_at: Some(receipt.recorded_at), ..told };
                 return Ok((EntryOutcome::Accepted(told), Some(receipt)));
             }

@@ -16,7 +16,7 @@ use super::resolve::{Resolved, ResolvedResult, criteria, resolve};
 use super::{ATTEMPTS_MAX, busy, in_resource};
 use crate::app::App;
 use crate::call::Call;
-use crate::executor::{Relations, pause, stored_claim};
+use crate::executor::{pause, stored_claim};
 use crate::refusal::{Fault, Refusal};
 
 /// What one attempt came to.
@@ -60,10 +60,8 @@ async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, slots_taken: &mut Tak
     } else {
         group.into_append(call, call.idempotency.clone(), response)
     };
-    let concerned = Relations::concerned(&append);
     match app.executor.log.append(append).await? {
         Outcome::Appended(receipt) => {
-            app.executor.relations.forget(&concerned);
             answer.receipt = Some(receipt).filter(|receipt| !receipt.positions.is_empty());
             Ok(Attempt::Done(answer))
         }

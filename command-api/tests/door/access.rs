@@ -240,12 +240,7 @@ async fn attack_a_withdrawn_consent_opens_nothing() {
     let world = World::start().await;
     let (doctor, patient) = (world.practitioner("1").await, world.stranger().await);
     let physician = physician(&world, doctor, None);
-    let consent = json!({
-        "resourceType": "Consent", "id": Uuid::new_v4(), "status": "active", "patient": {"reference": format!("Patient/{patient}")},
-        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
-        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
-        "provision": {"type": "permit", "actor": [{"role": {"text": "x"}, "reference": {"reference": format!("Practitioner/{doctor}")}}]}
-    });
+    let consent = consent(patient, "permit", doctor, json!([]));
     post_bundle(&world.service(), &bundle("transaction", &[create(consent.clone())])).await.expect(200);
     let path = format!("/v1/patients/{patient}/observations");
     physician.post(&path, &heart_rate("72")).await.expect(201);
@@ -264,6 +259,65 @@ async fn attack_a_withdrawn_consent_opens_nothing() {
     let entry = json!({"resource": another, "request": {"method": "PUT", "url": url}});
     post_bundle(&world.service(), &bundle("transaction", &[entry])).await.expect(200);
     physician.post(&path, &heart_rate("72")).await.problem(403, "no-care-relationship");
+}
+
+/// One door has just read the consent; another withdraws it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_a_consent_withdrawn_at_another_door_opens_nothing() {
+    let mut world = World::start().await;
+    let other = world.another_door().await;
+    let (doctor, patient) = (world.practitioner("1").await, world.stranger().await);
+    let physician = physician(&world, doctor, None);
+    let consent = consent(patient, "permit", doctor, json!([]));
+    post_bundle(&world.service(), &bundle("transaction", &[create(consent.clone())])).await.expect(200);
+    let path = format!("/v1/patients/{patient}/observations");
+    physician.post(&path, &heart_rate("72")).await.expect(201);
+    physician.post(&path, &heart_rate("73")).await.expect(201);
+    let own = Caller::with_token(&other, world.issuer.patient_token(patient));
+    let id = consent["id"].as_str().unwrap_or_default();
+    own.post(&format!("/v1/consents/{id}/withdraw"), &json!({})).await.expect(200);
+    physician.post(&path, &heart_rate("74")).await.problem(403, "no-care-relationship");
+}
+
+/// A denial by one code hides what bears it beside others, whichever comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denial_by_any_coding_of_an_observation_hides_it() {
+    let world = World::start().await;
+    let (doctor, patient) = (world.practitioner("1").await, world.stranger().await);
+    let physician = physician(&world, doctor, None);
+    let encounter = json!({
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}, "practitioner": doctor
+    });
+    physician.post(&format!("/v1/patients/{patient}/encounters"), &encounter).await.expect(201);
+    let observation = |codings: Value| {
+        let mut observation = fhir_observation(Uuid::new_v4(), &format!("Patient/{patient}"));
+        observation["code"] = json!({"coding": codings});
+        observation
+    };
+    let loinc = json!({"system": "http://loinc.org", "code": "8867-4"});
+    let snomed = json!({"system": "http://snomed.info/sct", "code": "364075005"});
+    let (both, one) = (observation(json!([loinc, snomed])), observation(json!([loinc])));
+    let denial = consent(patient, "deny", doctor, json!([{"coding": [snomed]}]));
+    let entries = [create(both.clone()), create(one.clone()), create(denial)];
+    post_bundle(&world.service(), &bundle("transaction", &entries)).await.expect(200);
+    let path =
+        |resource: &Value| format!("/v1/observations/{}/entered-in-error", resource["id"].as_str().unwrap_or_default());
+    physician.post(&path(&both), &json!({})).await.problem(404, "not-found");
+    physician.post(&path(&one), &json!({})).await.expect(200);
+}
+
+fn consent(patient: Uuid, kind: &str, practitioner: Uuid, codes: Value) -> Value {
+    let actor = json!({"role": {"text": "x"}, "reference": {"reference": format!("Practitioner/{practitioner}")}});
+    let mut consent = json!({
+        "resourceType": "Consent", "id": Uuid::new_v4(), "status": "active", "patient": {"reference": format!("Patient/{patient}")},
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "provision": {"type": kind, "actor": [actor]}
+    });
+    if codes != json!([]) {
+        consent["provision"]["code"] = codes;
+    }
+    consent
 }
 
 /// The glass opens the record for whoever broke it and for nobody else; the case is reviewed once, by somebody else.

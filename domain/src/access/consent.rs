@@ -50,7 +50,8 @@ pub struct Asked<'a> {
     /// A code of v3-PurposeOfUse.
     pub purpose: &'a str,
     pub resource_type: Option<&'a str>,
-    pub code: Option<&'a str>,
+    /// See [`super::codes()`].
+    pub codes: &'a [String],
     /// See [`super::sensitivity()`].
     pub sensitivity: i16,
     pub now: DateTime<Utc>,
@@ -144,13 +145,14 @@ impl Provision {
         let any = |wanted: &[String], found: Option<&str>| {
             wanted.is_empty() || found.is_some_and(|found| wanted.iter().any(|it| it == found))
         };
+        let coded = self.codes.is_empty() || self.codes.iter().any(|code| asked.codes.contains(code));
         // What is asked about a whole record is not about one label.
         let labelled = self.labels.is_empty()
             || (asked.resource_type.is_some() && self.labels.iter().any(|code| may_bear(asked.sensitivity, code)));
         whom && self.is_in_force(asked.now)
             && any(&self.purposes, Some(asked.purpose))
             && any(&self.classes, asked.resource_type)
-            && any(&self.codes, asked.code)
+            && coded
             && labelled
     }
 

@@ -2,6 +2,7 @@
 //! sensitive a resource is. Facts only; what follows from them is decided by `nexus_auth::policy`.
 
 mod care;
+mod codes;
 mod consent;
 mod emergency;
 mod sensitivity;
@@ -10,6 +11,7 @@ mod sensitivity;
 mod tests;
 
 pub use care::{AFTER_ENCOUNTER, AROUND_APPOINTMENT, Care};
+pub use codes::codes;
 pub use consent::{Asked, ConsentRule, Ruling, ruling};
 pub use emergency::Emergency;
 pub use sensitivity::sensitivity;

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Asked, Care, ConsentRule, Ruling, ruling, sensitivity};
+use super::{Asked, Care, ConsentRule, Ruling, codes, ruling, sensitivity};
 use crate::fhir::Resource;
 
 const DOCTOR: Uuid = Uuid::from_u128(0xd0c);
@@ -103,7 +103,7 @@ fn doctor() -> Asked<'static> {
         organization: Some(CLINIC),
         purpose: "TREAT",
         resource_type: None,
-        code: None,
+        codes: &[],
         sensitivity: 0,
         now: now(),
     }
@@ -147,7 +147,8 @@ fn when_and_what_for() {
 #[test]
 fn what_it_is_about() {
     let deny = Some(Ruling::Deny);
-    let observation = Asked { resource_type: Some("Observation"), code: Some("8867-4"), ..doctor() };
+    let coded = ["8867-4", "364075005"].map(String::from);
+    let observation = Asked { resource_type: Some("Observation"), codes: &coded, ..doctor() };
     let class =
         json!({"type": "deny", "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "Observation"}]});
     assert_eq!(says(class.clone(), observation), deny);
@@ -155,7 +156,10 @@ fn what_it_is_about() {
     assert_eq!(says(class, doctor()), None, "the record as a whole stays open");
     let code = json!({"type": "deny", "code": [{"coding": [{"code": "8867-4"}]}]});
     assert_eq!(says(code.clone(), observation), deny);
-    assert_eq!(says(code, Asked { code: Some("1-8"), ..observation }), None);
+    assert_eq!(says(code.clone(), Asked { codes: &["1-8".into()], ..observation }), None);
+    assert_eq!(says(code, doctor()), None, "the record as a whole stays open");
+    let second = json!({"type": "deny", "code": [{"text": "x"}, {"coding": [{"code": "1-8"}, {"code": "364075005"}]}]});
+    assert_eq!(says(second, observation), deny, "any coding of the one is among those of the other");
     let label = json!({"type": "deny", "securityLabel": [{"code": "HIV"}]});
     assert_eq!(says(label.clone(), Asked { sensitivity: 1, ..observation }), deny);
     assert_eq!(says(label, observation), None);
@@ -199,4 +203,33 @@ fn only_active_consents_count_and_research_is_apart() {
     let rules = [consent("active", "patient-privacy").unwrap()];
     let kept: Vec<ConsentRule> = serde_json::from_value(serde_json::to_value(&rules).unwrap()).unwrap();
     assert_eq!(kept, rules, "a row gives back what was kept in it");
+}
+
+#[test]
+fn a_resource_is_meant_by_each_of_its_codes() {
+    let concept =
+        |codes: &[&str]| json!({"coding": codes.iter().map(|code| json!({"code": code})).collect::<Vec<_>>()});
+    let codes_of = |json: Value| codes(&Resource::parse(json).unwrap());
+    let pressure = json!({
+        "resourceType": "Observation", "code": concept(&["85354-9", "75367002"]), "category": [concept(&["vital-signs"])],
+        "component": [
+            {"code": concept(&["8480-6", "271649006"]), "valueCodeableConcept": concept(&["high"])},
+            {"code": concept(&["8462-4", "75367002"])}
+        ]
+    });
+    let all = ["85354-9", "75367002", "vital-signs", "8480-6", "271649006", "high", "8462-4"];
+    assert_eq!(codes_of(pressure), all, "each once");
+    assert_eq!(
+        codes_of(json!({"resourceType": "Immunization", "vaccineCode": concept(&["207", "208"])})),
+        ["207", "208"]
+    );
+    let encounter = json!({
+        "resourceType": "Encounter", "class": {"code": "AMB"}, "type": [concept(&["1"]), concept(&["2"])],
+        "reasonCode": [concept(&["3"])]
+    });
+    assert_eq!(codes_of(encounter), ["1", "2", "3", "AMB"]);
+    let imaging =
+        json!({"resourceType": "ImagingStudy", "series": [{"modality": {"code": "CT"}}, {"modality": {"code": "MR"}}]});
+    assert_eq!(codes_of(imaging), ["CT", "MR"]);
+    assert_eq!(codes_of(json!({"resourceType": "Basic", "code": "no concept", "component": 3})), [""; 0]);
 }

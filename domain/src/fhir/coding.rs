@@ -17,11 +17,6 @@ pub fn codings(concept: Option<&Value>) -> Vec<Coding> {
     items.map_or_else(Vec::new, |items| items.iter().filter_map(coding).collect())
 }
 
-/// The first coding of a `CodeableConcept`.
-pub fn first_coding(concept: Option<&Value>) -> Option<Coding> {
-    codings(concept).into_iter().next()
-}
-
 fn coding(value: &Value) -> Option<Coding> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     Some(Coding { system: text("system").unwrap_or_default(), code: text("code")?, display: text("display") })

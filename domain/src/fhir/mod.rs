@@ -10,7 +10,7 @@ mod resource;
 mod subject;
 mod when;
 
-pub use coding::{Coding, codings, first_coding};
+pub use coding::{Coding, codings};
 pub use datetime::{FhirDateTime, Precision};
 pub use form::{check_elements, check_form, check_text, is_resource_type};
 pub use quantity::{Measurement, Quantity, measurements};

@@ -5,8 +5,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use nexus_auth::policy::{Action, ResourceContext};
-use nexus_domain::access::sensitivity;
-use nexus_domain::fhir::{Resource, first_coding, is_directory_type, is_resource_type};
+use nexus_domain::access::{codes, sensitivity};
+use nexus_domain::fhir::{Resource, is_directory_type, is_resource_type};
 use nexus_web::extract::{Path, Query, require_accept};
 use nexus_web::pipeline::{Authenticated, authorize};
 use nexus_web::problem::{Problem, ProblemBody};
@@ -68,9 +68,9 @@ async fn read_resource(
     let access = api.look(&caller, action, found.subject, &after).await?;
     let (sequence, recorded_at) = (found.sequence, found.recorded_at);
     let resource = query::open(&api, &resource_type, id, found).await?;
-    let code = resource.as_ref().and_then(|resource| first_coding(resource.get("code"))).map(|coding| coding.code);
+    let codes = resource.as_ref().map(codes).unwrap_or_default();
     let sensitivity = resource.as_ref().map(sensitivity).unwrap_or_default();
-    access.authorize(&Part { resource_type: &resource_type, code: code.as_deref(), sensitivity })?;
+    access.authorize(&Part { resource_type: &resource_type, codes: &codes, sensitivity })?;
     let resource = resource.ok_or_else(Problem::not_found)?;
     answer(resource, sequence, recorded_at)
 }

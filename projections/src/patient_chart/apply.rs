@@ -11,14 +11,15 @@ use crate::rows;
 
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, section, sequence, status, standing, system, code,
-        started_at, ended_at, sensitivity, sealed)
+        started_at, ended_at, sensitivity, codes, sealed)
     select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::smallint[],
-        $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::smallint[], $13::bytea[])
+        $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::smallint[], $13::jsonb[],
+        $14::bytea[])
     on conflict (id, resource_type) do update
     set patient = excluded.patient, section = excluded.section, sequence = excluded.sequence, status = excluded.status,
         standing = excluded.standing, system = excluded.system, code = excluded.code,
         started_at = excluded.started_at, ended_at = excluded.ended_at, sensitivity = excluded.sensitivity,
-        sealed = excluded.sealed
+        codes = excluded.codes, sealed = excluded.sealed
     where excluded.sequence > t.sequence";
 
 const UPSERT_PATIENTS: &str = "
@@ -44,6 +45,7 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(events.iter().map(|event| rows::occurred_at(event)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| section::ended_at(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| sensitivity(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::codes(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
         .execute(tx)
         .await?;

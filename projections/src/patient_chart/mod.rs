@@ -30,7 +30,7 @@ impl ReadModel for PatientChart {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn schema_sql(&self) -> &'static str {

@@ -53,6 +53,8 @@ pub(super) struct Row {
     ended_at: Option<DateTime<Utc>>,
     sequence: i64,
     sensitivity: i16,
+    #[sqlx(json)]
+    codes: Vec<String>,
     sealed: Vec<u8>,
 }
 
@@ -64,7 +66,7 @@ struct Private {
 
 const OF_SECTIONS: &str = "
     select asked.section, resource_type, id, status, standing, system, code, started_at, ended_at, sequence,
-        sensitivity, sealed
+        sensitivity, codes, sealed
     from unnest($2::text[]) as asked (section)
     cross join lateral (
         select * from entries
@@ -139,7 +141,7 @@ impl Row {
     }
 
     fn part(&self) -> Part<'_> {
-        Part { resource_type: &self.resource_type, code: self.code.as_deref(), sensitivity: self.sensitivity }
+        Part { resource_type: &self.resource_type, codes: &self.codes, sensitivity: self.sensitivity }
     }
 
     fn sealed(&self, patient: Uuid) -> Sealed {

@@ -14,6 +14,8 @@ create table entries (
     ended_at timestamptz,
     -- 0 normal, 1 restricted, 2 very restricted.
     sensitivity smallint not null,
+    -- All the codes by which a consent may mean it, an array of strings.
+    codes jsonb not null,
     -- Display, text, and what else the section shows.
     sealed bytea not null,
     primary key (id, resource_type)

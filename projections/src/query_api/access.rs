@@ -28,7 +28,8 @@ pub struct Access<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
     pub resource_type: &'a str,
-    pub code: Option<&'a str>,
+    /// See [`nexus_domain::access::codes()`].
+    pub codes: &'a [String],
     /// As rows keep it: see [`nexus_domain::access::sensitivity()`].
     pub sensitivity: i16,
 }
@@ -113,7 +114,7 @@ impl Access<'_> {
             organization: self.caller.organization(),
             purpose: policy::purpose(self.caller, &known).code(),
             resource_type: part.map(|part| part.resource_type),
-            code: part.and_then(|part| part.code),
+            codes: part.map(|part| part.codes).unwrap_or_default(),
             sensitivity: part.map(|part| part.sensitivity).unwrap_or_default(),
             now: self.now,
         };

@@ -18,22 +18,23 @@ use crate::rows;
 /// A count of notes that is not known from this batch stays as it was, and so does the place of a patient's own entry.
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system,
-        code, notes, sensitivity, sealed)
+        code, notes, sensitivity, codes, sealed)
     select new.id, new.resource_type, new.patient, new.sequence,
         case when new.resource_type = 'Patient' then coalesce(old.occurred_at, new.occurred_at)
             else new.occurred_at end,
         new.recorded_at, new.event, new.status, new.system, new.code, coalesce(new.notes, old.notes, 0),
-        new.sensitivity, new.sealed
+        new.sensitivity, new.codes, new.sealed
     from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-        $8::text[], $9::text[], $10::text[], $11::integer[], $12::smallint[], $13::bytea[])
+        $8::text[], $9::text[], $10::text[], $11::integer[], $12::smallint[], $13::jsonb[],
+        $14::bytea[])
         as new (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system, code, notes,
-            sensitivity, sealed)
+            sensitivity, codes, sealed)
     left join entries as old using (id, resource_type)
     on conflict (id, resource_type) do update
     set patient = excluded.patient, sequence = excluded.sequence, occurred_at = excluded.occurred_at,
         recorded_at = excluded.recorded_at, event = excluded.event, status = excluded.status,
         system = excluded.system, code = excluded.code, notes = excluded.notes,
-        sensitivity = excluded.sensitivity, sealed = excluded.sealed
+        sensitivity = excluded.sensitivity, codes = excluded.codes, sealed = excluded.sealed
     where excluded.sequence > t.sequence";
 
 /// The events that state the resource anew, and with it which rules it breaks.
@@ -59,6 +60,7 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(codes)
         .bind(events.iter().map(|event| notes.get(&place(event)).copied()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| sensitivity(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::codes(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
         .execute(tx)
         .await?;

@@ -26,7 +26,7 @@ impl ReadModel for Timeline {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn schema_sql(&self) -> &'static str {

@@ -62,6 +62,8 @@ pub(super) struct Row {
     code: Option<String>,
     notes: i32,
     sensitivity: i16,
+    #[sqlx(json)]
+    codes: Vec<String>,
     sealed: Vec<u8>,
 }
 
@@ -135,7 +137,7 @@ impl Row {
     }
 
     fn part(&self) -> Part<'_> {
-        Part { resource_type: &self.resource_type, code: self.code.as_deref(), sensitivity: self.sensitivity }
+        Part { resource_type: &self.resource_type, codes: &self.codes, sensitivity: self.sensitivity }
     }
 
     fn entry(self, title: Option<String>) -> TimelineEntry {

@@ -16,6 +16,8 @@ create table entries (
     notes integer not null,
     -- 0 normal, 1 restricted, 2 very restricted.
     sensitivity smallint not null,
+    -- All the codes by which a consent may mean it, an array of strings.
+    codes jsonb not null,
     sealed bytea not null,
     primary key (id, resource_type)
 );

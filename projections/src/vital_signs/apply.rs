@@ -18,9 +18,10 @@ const DIGITS_MAX: usize = 60;
 const MAGNITUDE_MAX: f64 = 1e60;
 
 const UPSERT_OBSERVATIONS: &str = "
-    insert into observations as t (observation, patient, sequence)
-    select * from unnest($1::uuid[], $2::uuid[], $3::bigint[])
-    on conflict (observation) do update set patient = excluded.patient, sequence = excluded.sequence
+    insert into observations as t (observation, patient, sequence, codes)
+    select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::jsonb[])
+    on conflict (observation) do update set patient = excluded.patient, sequence = excluded.sequence,
+        codes = excluded.codes
     where excluded.sequence > t.sequence
     returning observation";
 
@@ -78,6 +79,7 @@ async fn upsert_observations(tx: &mut PgConnection, events: &[&Event]) -> Result
         .bind(events.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.subject).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.sequence).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::codes(event.fact.resource())).collect::<Vec<_>>())
         .fetch_all(tx)
         .await?;
     Ok(newer.into_iter().collect())

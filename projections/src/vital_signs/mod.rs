@@ -29,7 +29,7 @@ impl ReadModel for VitalSigns {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn schema_sql(&self) -> &'static str {

@@ -57,10 +57,13 @@ pub(super) struct Row {
     component: i16,
     status: String,
     sensitivity: i16,
+    #[sqlx(json)]
+    codes: Vec<String>,
 }
 
 const PAGE: &str = "
-    select system, code, value::text as value, unit, effective_at, observation, component, status, sensitivity
+    select system, code, value::text as value, unit, effective_at, observation, component, status, sensitivity,
+        (select codes from observations where observations.observation = measurements.observation) as codes
     from measurements
     where patient = $1
         and (($2::text is null and coding = 0) or code = $2)
@@ -116,7 +119,7 @@ impl Row {
     }
 
     fn part(&self) -> Part<'_> {
-        Part { resource_type: "Observation", code: self.code.as_deref(), sensitivity: self.sensitivity }
+        Part { resource_type: "Observation", codes: &self.codes, sensitivity: self.sensitivity }
     }
 
     pub(super) fn vital_sign(self) -> Option<VitalSign> {

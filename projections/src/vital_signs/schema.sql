@@ -2,7 +2,9 @@
 create table observations (
     observation uuid primary key,
     patient uuid not null,
-    sequence bigint not null
+    sequence bigint not null,
+    -- All the codes by which a consent may mean it, an array of strings: who may not see one may not see the others.
+    codes jsonb not null
 );
 
 -- Measured values, those in components included: systolic pressure is found here, not in the observation's own code.

@@ -311,6 +311,63 @@ async fn a_consent_keeps_out_whom_it_names_and_what_it_matches() {
     assert_eq!(world.get_with(&own, &chart, &[]).await.status, StatusCode::OK);
 }
 
+/// A denial by one code hides what bears it beside others, wherever it is shown and under whichever of its codes.
+#[tokio::test]
+async fn a_denial_by_any_coding_hides_all_of_it() {
+    let world = World::new().await;
+    let (id, doctor) = (Uuid::new_v4(), Clinician::new(&world, Role::Physician));
+    let visit = encounter(id, "in-progress", Some(doctor.practitioner), None);
+    let mut problem = condition(Uuid::new_v4(), id, "1", "active", "2020-01-01");
+    problem["code"] = json!({"coding": [{"code": "B20"}, {"code": "86406008"}]});
+    let observation = |code: Value, more: Value| {
+        let mut observation = json!({"resourceType": "Observation", "id": Uuid::new_v4(), "status": "final",
+            "subject": reference("Patient", id), "effectiveDateTime": "2020-01-01T10:00:00Z", "code": code});
+        for (name, value) in more.as_object().unwrap() {
+            observation[name] = value.clone();
+        }
+        observation
+    };
+    let rate = observation(
+        json!({"coding": [{"code": "8867-4"}, {"code": "364075005"}]}),
+        json!({"valueQuantity": {"value": 72}}),
+    );
+    let component = |codes: Value, value: i32| json!({"code": {"coding": codes}, "valueQuantity": {"value": value}});
+    let pressure = observation(
+        json!({"coding": [{"code": "85354-9"}]}),
+        json!({"component": [
+            component(json!([{"code": "8480-6"}]), 120),
+            component(json!([{"code": "8462-4"}, {"code": "271650006"}]), 80),
+        ]}),
+    );
+    let plain = observation(json!({"coding": [{"code": "8310-5"}]}), json!({"valueQuantity": {"value": 37}}));
+    let resources =
+        [patient(id, "Cormier", "Chi", "1959-07-30"), visit, problem.clone(), rate.clone(), pressure.clone()];
+    world.record_only(resources).await;
+    world.record_only([plain]).await;
+    // Problems of the chart, the timeline, the newest values, and those of each code; then each resource by itself.
+    let seen = async || {
+        let chart = doctor.get(&world, &format!("/v1/patients/{id}/chart?section=problems")).await.json();
+        let mut counts = vec![chart["sections"][0]["items"].as_array().unwrap().len()];
+        counts.push(doctor.get(&world, &format!("/v1/patients/{id}/timeline")).await.items().len());
+        for code in ["", "?code=8867-4", "?code=364075005", "?code=8480-6", "?code=8462-4", "?code=8310-5"] {
+            let path = format!("/v1/patients/{id}/vital-signs{code}");
+            counts.push(doctor.get(&world, &path).await.items().len());
+        }
+        let mut statuses = Vec::new();
+        for resource in [&problem, &rate, &pressure] {
+            let (kind, id) = (resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
+            statuses.push(doctor.status(&world, &format!("/fhir/{kind}/{id}")).await);
+        }
+        (counts, statuses)
+    };
+    assert_eq!(seen().await, (vec![1, 6, 4, 1, 1, 1, 1, 1], vec![200, 200, 200]));
+    let codes = ["86406008", "364075005", "271650006"].map(|code| json!({"coding": [{"code": code}]}));
+    let denial = json!({"type": "deny", "actor": actor("Practitioner", doctor.practitioner), "code": codes});
+    world.record_only([consent(id, denial)]).await;
+    // The consent itself stands in the timeline.
+    assert_eq!(seen().await, (vec![0, 4, 1, 0, 0, 0, 0, 1], vec![404, 404, 404]));
+}
+
 fn glass(patient: Uuid, practitioner: Uuid, from: DateTime<Utc>, until: DateTime<Utc>) -> Value {
     json!({"resourceType": "Task", "id": Uuid::new_v4(), "status": "requested", "for": reference("Patient", patient),
         "code": {"coding": [{"code": "BTG", "display": "break the glass"}]},
