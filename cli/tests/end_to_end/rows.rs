@@ -17,9 +17,9 @@ const INSTEAD: [(&str, &str, &str); 8] = [
     // When this installation's log took the event.
     ("patient_directory_v1.patients", "recorded_at", "null"),
     ("fhir_resources_v1.resources", "recorded_at", "null"),
-    ("timeline_v2.entries", "recorded_at", "null"),
+    ("timeline_v3.entries", "recorded_at", "null"),
     // The same time again, for what has no clinical time of its own.
-    ("timeline_v2.entries", "occurred_at", "nullif(occurred_at, recorded_at)"),
+    ("timeline_v3.entries", "occurred_at", "nullif(occurred_at, recorded_at)"),
     // Hashes under a secret that each installation makes for itself; of a patient's there are as many.
     ("patient_directory_v1.patients", "keys", "cardinality(keys)"),
     ("population_v2.members", "member", "null"),
