@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Stack;
 use super::secrets::{DEMO_PATIENT, ROLES, random_secret, write_private};
+use super::{Service, Stack};
 
 /// The role and the database of Keycloak in PostgreSQL.
 pub const KEYCLOAK_DATABASE: &str = "nexus_keycloak";
@@ -68,7 +68,7 @@ impl Stack {
         let address = format!("127.0.0.1:{}", self.ports.auth());
         match self.identity_provider() {
             IdentityProvider::Auth => format!("https://{address}"),
-            IdentityProvider::Keycloak => format!("http://{address}/realms/{}", keycloak::REALM),
+            IdentityProvider::Keycloak => format!("https://{address}/realms/{}", keycloak::REALM),
         }
     }
 
@@ -78,7 +78,7 @@ impl Stack {
             folder: self.folder.join("keycloak"),
             port: self.ports.auth(),
             distribution: jars::folder(&self.home.path("infra/keycloak/pom.xml"), &self.home.cache()?, "keycloak")?,
-            database_authority: Some(self.authority_file()),
+            tls: self.tls_files(Service::Auth.name()),
             database: (self.ports.postgres(), KEYCLOAK_DATABASE.to_owned(), secrets.database),
             admin_password: secrets.admin,
             realm: realm(self)?.to_string(),

@@ -39,7 +39,7 @@ impl Realm {
     pub async fn of(stack: &Stack) -> Self {
         let secrets = std::fs::read(stack.folder.join("secrets/keycloak.json")).unwrap();
         let secrets: Value = serde_json::from_slice(&secrets).unwrap();
-        let (http, server) = (stack.http.clone(), format!("http://127.0.0.1:{}", stack.port_base));
+        let (http, server) = (stack.http.clone(), format!("https://127.0.0.1:{}", stack.port_base));
         let password = secrets["admin"].as_str().unwrap();
         let form =
             [("grant_type", "password"), ("client_id", "admin-cli"), ("username", "admin"), ("password", password)];
