@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::secrets::{DEMO_PATIENT, ROLES, random_secret, write_private};
+use super::secrets::{
+    DEMO_ORGANIZATION, DEMO_PATIENT, DEMO_PRACTITIONER, ROLES, WHO_TREAT, random_secret, write_private,
+};
 use super::{Service, Stack};
 
 /// The role and the database of Keycloak in PostgreSQL.
@@ -145,8 +147,15 @@ fn account_of_role(role: &str) -> Value {
         "username": format!("service-account-{role}"), "enabled": true, "serviceAccountClientId": role,
         "realmRoles": [role],
     });
+    // As the built-in issuer's accounts have them.
     if role == "patient" {
-        account["attributes"] = json!({"patient": [DEMO_PATIENT]});
+        account["attributes"]["patient"] = json!([DEMO_PATIENT]);
+    }
+    if WHO_TREAT.contains(&role) {
+        account["attributes"]["organization"] = json!([DEMO_ORGANIZATION]);
+    }
+    if role == "physician" {
+        account["attributes"]["fhirUser"] = json!([format!("Practitioner/{DEMO_PRACTITIONER}")]);
     }
     account
 }

@@ -26,6 +26,8 @@ use stack::Stack;
 
 /// For whatever is waited for.
 pub const DEADLINE: Duration = Duration::from_secs(240);
+/// Of the sample.
+const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 const PASSWORD: &str = "correct horse battery";
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How many requests must succeed at least while Keycloak is away, and after each rotation of its keys.
@@ -36,10 +38,10 @@ const CALLERS: usize = 8;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes and needs Chromium"]
 async fn people_and_services_come_through_keycloak() {
-    let stack = Stack::start(&["--no-sample", "--idp=keycloak"]).await;
+    let stack = Stack::start(&["--idp=keycloak"]).await;
     let patient = register_a_patient(&stack).await;
     let realm = Realm::of(&stack).await;
-    realm.add_person("anna", PASSWORD, "nurse").await;
+    realm.add_person("anna", PASSWORD, "nurse", HOSPITAL).await;
 
     let (tokens, holder, secret) = sign_in_for_the_first_time(&realm).await;
     work_with_both_doors(&stack, &tokens, &holder, patient).await;
@@ -122,6 +124,11 @@ async fn work_with_both_doors(stack: &Stack, tokens: &Value, holder: &Holder, pa
         }
         request.send().await.unwrap()
     };
+    // Where she works is a claim of her token: it makes her one of those who treat the patient.
+    let encounter = json!({"organization": HOSPITAL,
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}});
+    let url = format!("{}/v1/patients/{patient}/encounters", stack.write_door());
+    assert_eq!(send(Method::POST, url, "DPoP", None, Some(&encounter)).await.status(), 201);
     let observation = json!({
         "code": {"system": "http://loinc.org", "code": "8867-4", "display": "Heart rate"},
         "value": {"value": 72, "unit": "beats/minute", "code": "/min"},

@@ -62,9 +62,11 @@ impl Realm {
         format!("{}/protocol/openid-connect/token", self.issuer())
     }
 
-    pub async fn add_person(&self, name: &str, password: &str, role: &str) {
+    /// Somebody who works at this organization.
+    pub async fn add_person(&self, name: &str, password: &str, role: &str, organization: &str) {
         let credential = json!({"type": "password", "value": password, "temporary": false});
-        let person = json!({"username": name, "enabled": true, "credentials": [credential]});
+        let attributes = json!({"organization": [organization]});
+        let person = json!({"username": name, "enabled": true, "credentials": [credential], "attributes": attributes});
         self.admin(Method::POST, "users", Some(person)).await;
         let found = self.admin(Method::GET, &format!("users?exact=true&username={name}"), None).await;
         let id = found[0]["id"].as_str().unwrap().to_owned();
