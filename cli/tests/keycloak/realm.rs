@@ -143,7 +143,7 @@ impl SignIn {
             ("response_type", "code"),
             ("client_id", "frontend"),
             ("redirect_uri", &realm.redirect_uri),
-            ("scope", "openid user/*.rs"),
+            ("scope", "openid user/*.cruds"),
             ("state", &state),
             ("nonce", &nonce),
             ("code_challenge", &challenge),
@@ -173,7 +173,7 @@ impl SignIn {
         let access = claims_of(tokens["access_token"].as_str().unwrap_or_else(|| panic!("{tokens}")));
         assert_eq!(access["aud"], "nexushealth");
         assert!(access["roles"].as_array().unwrap().contains(&json!("nurse")), "{access}");
-        assert!(access["scope"].as_str().unwrap().contains("user/*.rs"), "{access}");
+        assert!(access["scope"].as_str().unwrap().contains("user/*.cruds"), "{access}");
         assert_eq!(access["cnf"]["jkt"].as_str(), holder.map(|holder| holder.key().id()));
         assert_eq!(claims_of(tokens["id_token"].as_str().unwrap())["nonce"], self.nonce);
         tokens
