@@ -58,7 +58,7 @@ impl Service {
             Recorder::connect(accesses, kafka, topic, log.keyring().clone()).await.context("the access log")?;
         let verifier = Verifier::connect(issuer).await?;
         let listener = listen(config.listen, &config.tls).await?;
-        let verifier = verifier.with_dpop(&config.dpop.config(listener.local_addr()?))?;
+        let verifier = verifier.with_dpop(&config.dpop.config(listener.local_addr()?, &config.tls))?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
         let pipeline = Pipeline::new(verifier)

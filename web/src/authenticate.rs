@@ -11,7 +11,7 @@ use axum::{
 };
 use nexus_auth::{Caller, DpopConfig, Proof, ProofFault, TokenError, Verifier};
 
-use crate::problem::Problem;
+use crate::{problem::Problem, tls::TlsArgs};
 
 /// The header that carries a proof.
 const PROOF_HEADER: HeaderName = HeaderName::from_static("dpop");
@@ -27,16 +27,17 @@ pub struct DpopArgs {
     /// Demand a nonce of this process in every DPoP proof, so that none can be replayed at another process.
     #[arg(long, env = "NEXUS_DPOP_NONCES")]
     pub dpop_nonces: bool,
-    /// The URL under which callers reach this door, which DPoP proofs must name; http:// and the listening address when
-    /// not given.
+    /// The URL under which callers reach this door, which DPoP proofs must name; the listening address, with https:// if it
+    /// has a certificate, when not given.
     #[arg(long, env = "NEXUS_PUBLIC_URL")]
     pub public_url: Option<String>,
 }
 
 impl DpopArgs {
     /// The settings as the verifier takes them, for a door that listens there.
-    pub fn config(&self, listening: SocketAddr) -> DpopConfig {
-        let public_url = self.public_url.clone().unwrap_or_else(|| format!("http://{listening}"));
+    pub fn config(&self, listening: SocketAddr, tls: &TlsArgs) -> DpopConfig {
+        let scheme = if tls.tls_cert_file.is_some() { "https" } else { "http" };
+        let public_url = self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
         DpopConfig { public_url, required: self.require_dpop, nonces: self.dpop_nonces }
     }
 }
@@ -143,4 +144,19 @@ fn challenge(error: TokenError) -> HeaderValue {
     };
     let text = format!(r#"{CHALLENGE_DPOP}, error="{code}", error_description="{}""#, error.code());
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(CHALLENGE_DPOP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proofs_name_the_scheme_that_the_listener_speaks() {
+        let url = |args: &DpopArgs, tls: &TlsArgs| args.config(([127, 0, 0, 1], 7401).into(), tls).public_url;
+        let certified = TlsArgs { tls_cert_file: Some("door.pem".into()), ..TlsArgs::default() };
+        assert_eq!(url(&DpopArgs::default(), &TlsArgs::default()), "http://127.0.0.1:7401");
+        assert_eq!(url(&DpopArgs::default(), &certified), "https://127.0.0.1:7401");
+        let proxied = DpopArgs { public_url: Some("https://api.example".to_owned()), ..DpopArgs::default() };
+        assert_eq!(url(&proxied, &certified), "https://api.example");
+    }
 }

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Stack;
-use super::secrets::{DEMO_PATIENT, ROLES, random_secret, write_private};
+use super::secrets::{
+    DEMO_ORGANIZATION, DEMO_PATIENT, DEMO_PRACTITIONER, ROLES, WHO_TREAT, random_secret, write_private,
+};
+use super::{Service, Stack};
 
 /// The role and the database of Keycloak in PostgreSQL.
 pub const KEYCLOAK_DATABASE: &str = "nexus_keycloak";
@@ -68,7 +70,7 @@ impl Stack {
         let address = format!("127.0.0.1:{}", self.ports.auth());
         match self.identity_provider() {
             IdentityProvider::Auth => format!("https://{address}"),
-            IdentityProvider::Keycloak => format!("http://{address}/realms/{}", keycloak::REALM),
+            IdentityProvider::Keycloak => format!("https://{address}/realms/{}", keycloak::REALM),
         }
     }
 
@@ -78,7 +80,7 @@ impl Stack {
             folder: self.folder.join("keycloak"),
             port: self.ports.auth(),
             distribution: jars::folder(&self.home.path("infra/keycloak/pom.xml"), &self.home.cache()?, "keycloak")?,
-            database_authority: Some(self.authority_file()),
+            tls: self.tls_files(Service::Auth.name()),
             database: (self.ports.postgres(), KEYCLOAK_DATABASE.to_owned(), secrets.database),
             admin_password: secrets.admin,
             realm: realm(self)?.to_string(),
@@ -145,8 +147,15 @@ fn account_of_role(role: &str) -> Value {
         "username": format!("service-account-{role}"), "enabled": true, "serviceAccountClientId": role,
         "realmRoles": [role],
     });
+    // As the built-in issuer's accounts have them.
     if role == "patient" {
-        account["attributes"] = json!({"patient": [DEMO_PATIENT]});
+        account["attributes"]["patient"] = json!([DEMO_PATIENT]);
+    }
+    if WHO_TREAT.contains(&role) {
+        account["attributes"]["organization"] = json!([DEMO_ORGANIZATION]);
+    }
+    if role == "physician" {
+        account["attributes"]["fhirUser"] = json!([format!("Practitioner/{DEMO_PRACTITIONER}")]);
     }
     account
 }

@@ -16,6 +16,8 @@ use super::Stack;
 /// A demo account for each role, named after it.
 pub const ROLES: [&str; 9] =
     ["registrar", "nurse", "physician", "pharmacist", "patient", "auditor", "analyst", "operator", "service"];
+/// Those who treat patients: their demo accounts work at [`DEMO_ORGANIZATION`].
+pub const WHO_TREAT: [&str; 3] = ["nurse", "physician", "pharmacist"];
 /// Who may log in to PostgreSQL: its superuser, the owner of the schemas, one role per kind of service, and analysts.
 pub const DATABASE_ROLES: [&str; 7] =
     ["postgres", "nexus_migrator", "nexus_command", "nexus_relay", "nexus_projector", "nexus_query", "nexus_analyst"];
@@ -81,7 +83,7 @@ impl Secrets {
             if account == "patient" {
                 client["patient"] = DEMO_PATIENT.into();
             }
-            if matches!(account.as_str(), "nurse" | "physician" | "pharmacist") {
+            if WHO_TREAT.contains(&account.as_str()) {
                 client["organization"] = DEMO_ORGANIZATION.into();
             }
             if account == "physician" {

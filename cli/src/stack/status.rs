@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::join_all;
-use nexus_local::{keycloak, postgres};
+use nexus_local::postgres;
 use serde::Serialize;
 
 use super::state::State;
@@ -77,7 +77,10 @@ pub async fn is_ready(stack: &Stack, service: Service) -> bool {
             Ok(kafka) => blocking(move || kafka.is_ready(PROBE_TIMEOUT)).await,
             Err(_) => false,
         },
-        Service::Keycloak => blocking(move || keycloak::is_ready(port)).await,
+        Service::Keycloak => match stack.keycloak() {
+            Ok(keycloak) => blocking(move || keycloak.is_ready()).await,
+            Err(_) => false,
+        },
         _ => answers_ready(stack, &format!("{}/readyz", service.url(stack.ports))).await,
     }
 }

@@ -12,6 +12,7 @@ mod realm;
 #[expect(dead_code, reason = "the other test uses the rest")]
 mod stack;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nexus_auth::testing::Holder;
@@ -25,17 +26,22 @@ use stack::Stack;
 
 /// For whatever is waited for.
 pub const DEADLINE: Duration = Duration::from_secs(240);
+/// Of the sample.
+const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 const PASSWORD: &str = "correct horse battery";
-/// How many requests must succeed while Keycloak is away, and after each rotation of its keys.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How many requests must succeed at least while Keycloak is away, and after each rotation of its keys.
 const REQUESTS: usize = 300;
+/// How many ask at a time.
+const CALLERS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes and needs Chromium"]
 async fn people_and_services_come_through_keycloak() {
-    let stack = Stack::start(&["--no-sample", "--idp=keycloak"]).await;
+    let stack = Stack::start(&["--idp=keycloak"]).await;
     let patient = register_a_patient(&stack).await;
     let realm = Realm::of(&stack).await;
-    realm.add_person("anna", PASSWORD, "nurse").await;
+    realm.add_person("anna", PASSWORD, "nurse", HOSPITAL).await;
 
     let (tokens, holder, secret) = sign_in_for_the_first_time(&realm).await;
     work_with_both_doors(&stack, &tokens, &holder, patient).await;
@@ -50,15 +56,19 @@ async fn people_and_services_come_through_keycloak() {
 
 /// `nexus token` proves itself to Keycloak with a key; the registrar's token opens the write door.
 async fn register_a_patient(stack: &Stack) -> Uuid {
-    let body = json!({
-        "identifiers": [{"type": "MR", "system": "urn:oid:2.16.840.1.113883.19.5", "value": "keycloak-1"}],
-        "names": [{"family": "Example", "given": ["Ada"]}], "gender": "female", "birthDate": "1985-04-12",
-    });
+    let body = patient_named("Example");
     let request = stack.http.post(format!("{}/v1/patients", stack.write_door())).json(&body);
     let request = request.bearer_auth(stack.token("registrar")).header("idempotency-key", Uuid::new_v4().to_string());
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 201);
     response.json::<Value>().await.unwrap()["id"].as_str().unwrap().parse().unwrap()
+}
+
+fn patient_named(family: &str) -> Value {
+    json!({
+        "identifiers": [{"type": "MR", "system": "urn:oid:2.16.840.1.113883.19.5", "value": "keycloak-1"}],
+        "names": [{"family": family, "given": ["Ada"]}], "gender": "female", "birthDate": "1985-04-12",
+    })
 }
 
 /// A password, then a second factor that must be set up before anything else. Answers its secret as well.
@@ -114,6 +124,11 @@ async fn work_with_both_doors(stack: &Stack, tokens: &Value, holder: &Holder, pa
         }
         request.send().await.unwrap()
     };
+    // Where she works is a claim of her token: it makes her one of those who treat the patient.
+    let encounter = json!({"organization": HOSPITAL,
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}});
+    let url = format!("{}/v1/patients/{patient}/encounters", stack.write_door());
+    assert_eq!(send(Method::POST, url, "DPoP", None, Some(&encounter)).await.status(), 201);
     let observation = json!({
         "code": {"system": "http://loinc.org", "code": "8867-4", "display": "Heart rate"},
         "value": {"value": 72, "unit": "beats/minute", "code": "/min"},
@@ -145,35 +160,58 @@ async fn refresh_once_and_never_twice(realm: &Realm, tokens: &Value, holder: &Ho
     assert_eq!(realm.refresh(token, holder).await, 400, "a refresh token is good once");
 }
 
-/// Known tokens and new ones, while the process is dead and until it is back.
+/// Known tokens and new ones, at both doors, while the process dies, is dead, and until it is back.
 async fn survive_its_death(stack: &Stack, patient: Uuid) {
-    let (known, fresh) = (stack.token("nurse"), stack.token("physician"));
-    read_often(stack, &known, patient, 1).await;
-    let pid = stack.pids().await["keycloak"];
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    read_often(stack, &known, patient, REQUESTS).await;
-    read_often(stack, &fresh, patient, REQUESTS).await;
-    let started = Instant::now();
-    while stack.pids().await["keycloak"] == pid {
-        assert!(started.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    read_often(stack, &stack.token("nurse"), patient, 1).await;
+    let tokens = Tokens { read: stack.token("nurse"), write: stack.token("registrar") };
+    under_load(stack, &tokens, patient, async {
+        let pid = stack.pids().await["keycloak"];
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let started = Instant::now();
+        while stack.pids().await["keycloak"] == pid {
+            assert!(started.elapsed() < DEADLINE);
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    })
+    .await;
+    let again = Tokens { read: stack.token("nurse"), write: stack.token("registrar") };
+    under_load(stack, &again, patient, async {}).await;
 }
 
+/// Tokens of the old key and of the new one, at both doors, while the key is replaced and afterwards.
 async fn survive_a_rotation(stack: &Stack, realm: &Realm, patient: Uuid) {
-    let before = stack.token("nurse");
-    realm.add_signing_key().await;
-    let after = stack.token("nurse");
-    assert_ne!(realm::key_id(&before), realm::key_id(&after), "another key signs now");
-    for token in [before, after] {
-        read_often(stack, &token, patient, REQUESTS).await;
-    }
+    let before = Tokens { read: stack.token("nurse"), write: stack.token("registrar") };
+    under_load(stack, &before, patient, realm.add_signing_key()).await;
+    let after = Tokens { read: stack.token("nurse"), write: stack.token("registrar") };
+    assert_ne!(realm::key_id(&before.read), realm::key_id(&after.read), "another key signs now");
+    under_load(stack, &after, patient, async {}).await;
+    under_load(stack, &before, patient, async {}).await;
 }
 
-async fn read_often(stack: &Stack, token: &str, patient: Uuid, times: usize) {
-    let url = format!("{}/v1/patients/{patient}", stack.read_door());
-    for _ in 0..times {
-        assert_eq!(stack.http.get(&url).bearer_auth(token).send().await.unwrap().status(), 200);
-    }
+/// Of somebody who may look up a patient, and of somebody who may register one.
+struct Tokens {
+    read: String,
+    write: String,
+}
+
+/// Callers ask both doors all the while, [`REQUESTS`] times at least. Not one request may fail.
+async fn under_load(stack: &Stack, tokens: &Tokens, patient: Uuid, work: impl Future<Output = ()>) {
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let caller = async || {
+        while !(over.load(Ordering::Relaxed) && answered.load(Ordering::Relaxed) >= REQUESTS) {
+            let read = stack.http.get(format!("{}/v1/patients/{patient}", stack.read_door())).bearer_auth(&tokens.read);
+            assert_eq!(read.send().await.unwrap().status(), 200);
+            let mut body = patient_named("Load");
+            body["identifiers"][0]["value"] = Uuid::new_v4().to_string().into();
+            let write = stack.http.post(format!("{}/v1/patients", stack.write_door())).bearer_auth(&tokens.write);
+            let write = write.header("idempotency-key", Uuid::new_v4().to_string()).json(&body);
+            assert_eq!(write.send().await.unwrap().status(), 201);
+            answered.fetch_add(2, Ordering::Relaxed);
+        }
+    };
+    let callers = futures::future::join_all((0..CALLERS).map(|_| caller()));
+    let work = async {
+        work.await;
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(callers, work);
 }

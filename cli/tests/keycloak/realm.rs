@@ -39,7 +39,7 @@ impl Realm {
     pub async fn of(stack: &Stack) -> Self {
         let secrets = std::fs::read(stack.folder.join("secrets/keycloak.json")).unwrap();
         let secrets: Value = serde_json::from_slice(&secrets).unwrap();
-        let (http, server) = (stack.http.clone(), format!("http://127.0.0.1:{}", stack.port_base));
+        let (http, server) = (stack.http.clone(), format!("https://127.0.0.1:{}", stack.port_base));
         let password = secrets["admin"].as_str().unwrap();
         let form =
             [("grant_type", "password"), ("client_id", "admin-cli"), ("username", "admin"), ("password", password)];
@@ -62,9 +62,11 @@ impl Realm {
         format!("{}/protocol/openid-connect/token", self.issuer())
     }
 
-    pub async fn add_person(&self, name: &str, password: &str, role: &str) {
+    /// Somebody who works at this organization.
+    pub async fn add_person(&self, name: &str, password: &str, role: &str, organization: &str) {
         let credential = json!({"type": "password", "value": password, "temporary": false});
-        let person = json!({"username": name, "enabled": true, "credentials": [credential]});
+        let attributes = json!({"organization": [organization]});
+        let person = json!({"username": name, "enabled": true, "credentials": [credential], "attributes": attributes});
         self.admin(Method::POST, "users", Some(person)).await;
         let found = self.admin(Method::GET, &format!("users?exact=true&username={name}"), None).await;
         let id = found[0]["id"].as_str().unwrap().to_owned();
@@ -141,7 +143,7 @@ impl SignIn {
             ("response_type", "code"),
             ("client_id", "frontend"),
             ("redirect_uri", &realm.redirect_uri),
-            ("scope", "openid user/*.rs"),
+            ("scope", "openid user/*.cruds"),
             ("state", &state),
             ("nonce", &nonce),
             ("code_challenge", &challenge),
@@ -171,7 +173,7 @@ impl SignIn {
         let access = claims_of(tokens["access_token"].as_str().unwrap_or_else(|| panic!("{tokens}")));
         assert_eq!(access["aud"], "nexushealth");
         assert!(access["roles"].as_array().unwrap().contains(&json!("nurse")), "{access}");
-        assert!(access["scope"].as_str().unwrap().contains("user/*.rs"), "{access}");
+        assert!(access["scope"].as_str().unwrap().contains("user/*.cruds"), "{access}");
         assert_eq!(access["cnf"]["jkt"].as_str(), holder.map(|holder| holder.key().id()));
         assert_eq!(claims_of(tokens["id_token"].as_str().unwrap())["nonce"], self.nonce);
         tokens

@@ -1,8 +1,7 @@
 //! One Keycloak in a folder of its own, on a database of its own, reachable on 127.0.0.1 only.
 
 use std::fs::{OpenOptions, Permissions, set_permissions};
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Launch, Lifetime, Process, wait_until};
+use crate::{Launch, Lifetime, Process, TlsFiles, wait_until};
 
 /// The realm of `infra/keycloak/realm.json`.
 pub const REALM: &str = "nexushealth";
 /// The first start makes some hundred tables.
 pub const START_DEADLINE: Duration = Duration::from_secs(300);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const PROBE_SECONDS: &str = "2";
 
 /// A server that has its programs, and can be launched.
 #[derive(Clone)]
@@ -25,8 +24,8 @@ pub struct Keycloak {
     pub port: u16,
     /// The folder with the distribution, from [`crate::jars::fetch`].
     pub distribution: PathBuf,
-    /// Whose certificate PostgreSQL has to show; without one, it is spoken to in the clear.
-    pub database_authority: Option<PathBuf>,
+    /// What it shows to whoever comes, and whose certificate PostgreSQL has to show.
+    pub tls: TlsFiles,
     /// Where its tables are: port, role (also the name of the database) and password of a PostgreSQL on this machine.
     pub database: (u16, String, String),
     /// The password of the first administrator, `admin`.
@@ -39,7 +38,15 @@ pub struct Keycloak {
 impl Keycloak {
     /// The `iss` of its tokens.
     pub fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}/realms/{REALM}", self.port)
+        format!("https://127.0.0.1:{}/realms/{REALM}", self.port)
+    }
+
+    /// Whether it answers, and has the realm.
+    pub fn is_ready(&self) -> bool {
+        let mut probe = Command::new("curl");
+        probe.args(["--silent", "--fail", "--noproxy", "*", "--max-time", PROBE_SECONDS, "--cacert"]);
+        probe.arg(&self.tls.authority).arg(format!("{}/.well-known/openid-configuration", self.issuer()));
+        probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
     /// Unpacks and builds the server (once per version; takes a minute) and writes the realm (each time).
@@ -68,10 +75,8 @@ impl Keycloak {
     pub fn launch(&self) -> Result<Launch> {
         let home = self.home()?;
         let (database_port, role, password) = &self.database;
-        let parameters = self.database_authority.as_ref().map_or_else(String::new, |file| {
-            let mut parameters = url::form_urlencoded::Serializer::new("?sslmode=verify-full".to_owned());
-            parameters.append_pair("sslrootcert", &file.to_string_lossy()).finish()
-        });
+        let mut parameters = url::form_urlencoded::Serializer::new("?sslmode=verify-full".to_owned());
+        let parameters = parameters.append_pair("sslrootcert", &self.tls.authority.to_string_lossy()).finish();
         let home_setting = format!("-Dkc.home.dir={}", home.display());
         let configuration = format!("-Djboss.server.config.dir={}", home.join("conf").display());
         let classes = home.join("lib/quarkus-run.jar");
@@ -85,10 +90,14 @@ impl Keycloak {
             .env("KC_DB_URL", format!("jdbc:postgresql://127.0.0.1:{database_port}/{role}{parameters}"))
             .env("KC_DB_USERNAME", role)
             .env("KC_DB_PASSWORD", password)
-            .env("KC_HTTP_ENABLED", "true")
+            .env("KC_HTTP_ENABLED", "false")
             .env("KC_HTTP_HOST", "127.0.0.1")
-            .env("KC_HTTP_PORT", self.port.to_string())
-            .env("KC_HOSTNAME", format!("http://127.0.0.1:{}", self.port))
+            .env("KC_HTTPS_PORT", self.port.to_string())
+            // Both are in the one file, which is read again as it changes.
+            .env("KC_HTTPS_CERTIFICATE_FILE", &self.tls.identity)
+            .env("KC_HTTPS_CERTIFICATE_KEY_FILE", &self.tls.identity)
+            .env("KC_HTTPS_CERTIFICATES_RELOAD_PERIOD", "1m")
+            .env("KC_HOSTNAME", format!("https://127.0.0.1:{}", self.port))
             .env("KC_CACHE", "local")
             .env("KC_LOG_LEVEL", "warn")
             .env("KC_BOOTSTRAP_ADMIN_USERNAME", "admin")
@@ -103,7 +112,7 @@ impl Keycloak {
             if process.ended().is_some() {
                 bail!("Keycloak ended while starting; its log is {}", self.log.display());
             }
-            Ok(is_ready(self.port))
+            Ok(self.is_ready())
         })?;
         Ok(process)
     }
@@ -133,22 +142,6 @@ impl Keycloak {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         Ok(file.write_all(self.realm.as_bytes())?)
     }
-}
-
-/// Whether a server answers on this port and has the realm.
-pub fn is_ready(port: u16) -> bool {
-    is_answered(port).unwrap_or(false)
-}
-
-fn is_answered(port: u16) -> Result<bool> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
-    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    let path = format!("/realms/{REALM}/.well-known/openid-configuration");
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer)?;
-    Ok(answer.ends_with(b" 200"))
 }
 
 fn run(mut command: Command) -> Result<()> {

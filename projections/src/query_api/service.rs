@@ -53,7 +53,7 @@ impl QueryService {
         let keyring = Keyring::connect(keys.context("the key database")?, master).await?;
         let verifier = verifier_config(&config.issuer, &config.audience, &config.kafka.tls)?;
         config.kafka.check()?;
-        let verifier = Verifier::connect(verifier).await?.with_dpop(&config.dpop.config(config.listen))?;
+        let verifier = Verifier::connect(verifier).await?.with_dpop(&config.dpop.config(config.listen, &config.tls))?;
         let read = database_options(&config.read_url).context("the read database's URL")?;
         let log = database_options(&config.log_url).context("the log database's URL")?;
         let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());

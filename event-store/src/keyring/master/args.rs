@@ -35,6 +35,9 @@ struct VaultArgs {
     /// The Vault namespace.
     #[arg(long, env = "NEXUS_VAULT_NAMESPACE", value_name = "PATH")]
     vault_namespace: Option<String>,
+    /// The authorities (PEM) of which Vault has to show a certificate; those of the system if not given.
+    #[arg(long, env = "NEXUS_VAULT_CA_FILE", value_name = "FILE")]
+    vault_ca_file: Option<PathBuf>,
     /// A file with a token for Vault, such as a Vault Agent's sink.
     #[arg(long, env = "NEXUS_VAULT_TOKEN_FILE", value_name = "FILE")]
     vault_token_file: Option<PathBuf>,
@@ -81,6 +84,7 @@ impl MasterKeyArgs {
             mount: vault.vault_mount.clone(),
             key: vault.vault_key.clone(),
             namespace: vault.vault_namespace.clone(),
+            authorities: vault.vault_ca_file.clone(),
             login: vault.login()?,
         };
         Ok(Some(MasterKey::of(VaultKey::try_new(settings)?)))

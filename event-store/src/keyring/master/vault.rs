@@ -31,6 +31,8 @@ pub(super) struct VaultSettings {
     pub(super) mount: String,
     pub(super) key: String,
     pub(super) namespace: Option<String>,
+    /// Of which it has to show a certificate.
+    pub(super) authorities: Option<std::path::PathBuf>,
     pub(super) login: Login,
 }
 
@@ -43,8 +45,8 @@ pub(super) struct VaultKey {
 
 impl VaultKey {
     pub(super) fn try_new(settings: VaultSettings) -> Result<Self, MasterKeyError> {
-        let VaultSettings { address, mount, key, namespace, login } = settings;
-        let http = Http::try_new(address, namespace)?;
+        let VaultSettings { address, mount, key, namespace, authorities, login } = settings;
+        let http = Http::try_new(address, namespace, authorities.as_deref())?;
         Ok(Self { session: Session::new(http.clone(), login), http, mount, key })
     }
 

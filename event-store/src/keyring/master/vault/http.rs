@@ -1,5 +1,6 @@
 //! Requests to Vault and what its answers mean.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -38,13 +39,24 @@ pub(super) enum Refusal {
 }
 
 impl Http {
-    pub(super) fn try_new(address: url::Url, namespace: Option<String>) -> Result<Self, MasterKeyError> {
+    pub(super) fn try_new(
+        address: url::Url,
+        namespace: Option<String>,
+        authorities: Option<&Path>,
+    ) -> Result<Self, MasterKeyError> {
         if address.scheme() != "https" && !is_loopback(&address) {
             return Err(MasterKeyError::Refused(format!(
                 "{address} is not https: keys go in the clear to this machine only"
             )));
         }
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if let Some(file) = authorities {
+            let unusable = || MasterKeyError::Refused(format!("{} holds no certificate in PEM form", file.display()));
+            let found = std::fs::read(file).ok().and_then(|pem| reqwest::Certificate::from_pem_bundle(&pem).ok());
+            let found = found.filter(|certificates| !certificates.is_empty()).ok_or_else(unusable)?;
+            builder = builder.tls_certs_only(found);
+        }
+        let client = builder
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             // A token and a key go only where the setting says.
@@ -171,7 +183,7 @@ mod tests {
 
     #[test]
     fn plain_http_stays_on_this_machine() {
-        let allowed = |address: &str| Http::try_new(address.parse().unwrap(), None).is_ok();
+        let allowed = |address: &str| Http::try_new(address.parse().unwrap(), None, None).is_ok();
         assert!(allowed("http://127.0.0.1:8200") && allowed("http://[::1]:8200") && allowed("http://localhost:8200"));
         assert!(allowed("https://vault.example:8200"));
         assert!(!allowed("http://vault.example:8200") && !allowed("http://10.0.0.1:8200"));
