@@ -16,6 +16,8 @@ end $$;
 
 -- Both doors append, and see what appending takes: where the log stands. What is in it they can't read.
 revoke all on all tables in schema access from nexus_command, nexus_query;
+-- No patient has a stream here, and so nothing to forget.
+revoke all on function forget_subject from nexus_command;
 grant usage on schema access to nexus_command, nexus_query, nexus_relay, nexus_projector;
 grant select on settings, heads, restored, relay_progress to nexus_command, nexus_query;
 grant execute on function append_batch, settle_claims to nexus_command, nexus_query;
