@@ -101,6 +101,11 @@ async fn only_who_trusts_the_authority_gets_through_and_nobody_without_tls() {
     assert!(answers(&client(&ours, None), address).await);
     assert!(!answers(&client(&other, None), address).await);
     assert!(client(&ours, None).get(format!("http://{address}/")).send().await.is_err());
+    let answer = client(&ours, None).get(format!("https://{address}/")).send().await.unwrap();
+    assert_eq!(answer.headers()["strict-transport-security"], "max-age=63072000", "a browser stays with TLS");
+    let plain = serving(&TlsArgs::default()).await;
+    let answer = client(&ours, None).get(format!("http://{plain}/")).send().await.unwrap();
+    assert!(!answer.headers().contains_key("strict-transport-security"));
 }
 
 #[tokio::test]
