@@ -18,6 +18,7 @@ pub mod clinical_record;
 pub mod condition;
 pub mod consent;
 pub mod directory_entry;
+pub mod early_warning;
 pub mod emergency_access;
 pub mod encounter;
 pub mod medication_order;
