@@ -141,7 +141,7 @@ async fn work_on(stack: &Stack, patient: &str, stop: &AtomicBool, observed: &Ato
     let body = json!({"code": {"system": "http://loinc.org", "code": "8867-4"},
         "value": {"value": 71, "unit": "beats/minute", "code": "/min"}});
     while !stop.load(Ordering::Relaxed) {
-        let answer = stack.http.post(&url).bearer_auth(&token).json(&body).send().await.unwrap();
+        let answer = stack.send(stack.http.post(&url).bearer_auth(&token).json(&body)).await;
         assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
         observed.fetch_add(1, Ordering::Relaxed);
     }

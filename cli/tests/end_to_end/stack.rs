@@ -9,6 +9,7 @@ use nexus_event_store::kafka::KafkaArgs;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -128,6 +129,18 @@ impl Stack {
         let services = status["services"].as_array().unwrap();
         let pid = |service: &Value| i32::try_from(service["pid"].as_i64().unwrap()).unwrap();
         services.iter().map(|service| (service["name"].as_str().unwrap().to_owned(), pid(service))).collect()
+    }
+
+    /// Sends a request as a patient client does: one that is over its quota comes back when it is told to.
+    pub async fn send(&self, request: RequestBuilder) -> Response {
+        loop {
+            let answer = request.try_clone().unwrap().send().await.unwrap();
+            if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+                return answer;
+            }
+            let wait = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
+        }
     }
 
     pub fn token(&self, role: &str) -> String {

@@ -199,12 +199,12 @@ async fn under_load(stack: &Stack, tokens: &Tokens, patient: Uuid, work: impl Fu
     let caller = async || {
         while !(over.load(Ordering::Relaxed) && answered.load(Ordering::Relaxed) >= REQUESTS) {
             let read = stack.http.get(format!("{}/v1/patients/{patient}", stack.read_door())).bearer_auth(&tokens.read);
-            assert_eq!(read.send().await.unwrap().status(), 200);
+            assert_eq!(stack.send(read).await.status(), 200);
             let mut body = patient_named("Load");
             body["identifiers"][0]["value"] = Uuid::new_v4().to_string().into();
             let write = stack.http.post(format!("{}/v1/patients", stack.write_door())).bearer_auth(&tokens.write);
             let write = write.header("idempotency-key", Uuid::new_v4().to_string()).json(&body);
-            assert_eq!(write.send().await.unwrap().status(), 201);
+            assert_eq!(stack.send(write).await.status(), 201);
             answered.fetch_add(2, Ordering::Relaxed);
         }
     };
