@@ -47,7 +47,8 @@ fn check_lines(file: &SourceFile) -> Vec<Finding> {
         // Test modules come last in a file.
         is_test |= line.trim_start().starts_with("#[cfg(test)]") && !file.text_after(index).starts_with("mod tests;");
         let fault = exception_without_reason(line, file.text_after(index), is_test)
-            .or_else(|| banned(&file.path, line, is_test));
+            .or_else(|| banned(&file.path, line, is_test))
+            .or_else(|| shown_secret(line));
         findings.extend(fault.map(|rule| Finding::new(format!("{}:{}", file.path, index + 1), rule)));
     }
     findings
@@ -84,6 +85,16 @@ fn banned(path: &str, line: &str, is_test: bool) -> Option<String> {
 /// `println!` is not part of `eprintln!`.
 fn contains_call(code: &str, call: &str) -> bool {
     code.match_indices(call).any(|(at, _)| !code[..at].ends_with(|before: char| before.is_alphanumeric()))
+}
+
+/// Addresses of databases hold passwords, and `--help` would show what the environment says of them.
+fn shown_secret(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("env = \"NEXUS_")?;
+    let (name, _) = rest.split_once('"')?;
+    let is_secret = ["LOG_URL", "KEYS_URL", "READ_URL"].contains(&name)
+        || ["PASSWORD", "SECRET", "TOKEN"].iter().any(|ending| name.ends_with(ending));
+    (is_secret && !line.contains("hide_env_values = true"))
+        .then(|| "`--help` would show a secret: hide_env_values = true".to_owned())
 }
 
 /// Shared code of tests may `allow`: each test file uses its own part of it.
@@ -126,6 +137,14 @@ mod tests {
         assert_eq!(findings("cli/src/a.rs", "#[expect(dead_code, reason = \"read by Drop\")]"), 0);
         assert_eq!(findings("cli/src/a.rs", "#[expect(\n    dead_code,\n    reason = \"read by Drop\"\n)]"), 0);
         assert_eq!(findings("cli/src/a.rs", "#[expect(\n    dead_code\n)]\nlet reason = 1;"), 1);
+    }
+
+    #[test]
+    fn no_help_shows_a_secret() {
+        assert_eq!(findings("web/src/a.rs", "#[arg(long, env = \"NEXUS_LOG_URL\")]"), 1);
+        assert_eq!(findings("web/src/a.rs", "#[arg(long, env = \"NEXUS_LOG_URL\", hide_env_values = true)]"), 0);
+        assert_eq!(findings("web/src/a.rs", "#[arg(long, env = \"NEXUS_VAULT_TOKEN_FILE\")]"), 0);
+        assert_eq!(findings("web/src/a.rs", "#[arg(long, env = \"NEXUS_PROXY_PASSWORD\")]"), 1);
     }
 
     #[test]
