@@ -97,6 +97,9 @@ pub async fn connect_as_owner(stack: &Stack, database: &str) -> Result<PgPool> {
     connect(stack, &Secrets::load(stack)?, OWNER, database).await
 }
 
+/// Said each time: a role that was given more by hand does not keep it.
+const NO_MORE_THAN_GRANTED: &str = "nosuperuser nocreatedb nocreaterole nobypassrls noreplication";
+
 async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {
     let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
         .bind(role)
@@ -104,7 +107,7 @@ async fn create_role(pool: &PgPool, role: &str, password: &str) -> Result<()> {
         .await?;
     let verb = if exists { "alter" } else { "create" };
     // Names are constants of this file and passwords are hexadecimal: nothing here needs quoting.
-    execute(pool, format!("{verb} role {role} login password '{password}'")).await?;
+    execute(pool, format!("{verb} role {role} login {NO_MORE_THAN_GRANTED} password '{password}'")).await?;
     if role == ANALYST {
         // Whoever writes SQL by hand reads only, and not for ever.
         for setting in ["default_transaction_read_only = on", "statement_timeout = '30s'"] {
