@@ -15,8 +15,8 @@ const WELL: VitalSigns = VitalSigns {
 
 #[test]
 fn every_border_of_the_chart_is_where_it_was_printed() {
-    type Set = fn(f64) -> VitalSigns;
-    let rows: [(&str, Set, &[(f64, u8)]); 7] = [
+    type Row = (&'static str, fn(f64) -> VitalSigns, &'static [(f64, u8)]);
+    let rows: [Row; 7] = [
         (
             "respiration",
             |n| VitalSigns { respiration: n, ..WELL },
