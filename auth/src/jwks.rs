@@ -69,14 +69,18 @@ struct Document {
     keys: Vec<serde_json::Value>,
 }
 
+/// The certificates in a PEM file, for a client that believes them and no others; nothing if it can't be read or holds none.
+pub fn read_authorities(file: &Path) -> Option<Vec<reqwest::Certificate>> {
+    let bundle = reqwest::Certificate::from_pem_bundle(&std::fs::read(file).ok()?).ok()?;
+    (!bundle.is_empty()).then_some(bundle)
+}
+
 impl Fetcher {
     pub fn try_new(issuer: String, authorities: Option<&Path>) -> Result<Self, ConfigError> {
         let mut builder = reqwest::Client::builder();
         if let Some(file) = authorities {
             let unusable = || ConfigError::Authorities(file.to_owned());
-            let bundle = std::fs::read(file).ok().and_then(|pem| reqwest::Certificate::from_pem_bundle(&pem).ok());
-            let bundle = bundle.filter(|certificates| !certificates.is_empty()).ok_or_else(unusable)?;
-            builder = builder.tls_certs_only(bundle);
+            builder = builder.tls_certs_only(read_authorities(file).ok_or_else(unusable)?);
         }
         let client = builder
             // An issuer that is asked over TLS can't send the keys' reader elsewhere without.

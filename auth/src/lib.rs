@@ -23,5 +23,6 @@ pub mod testing;
 
 pub use caller::{Caller, Role};
 pub use dpop::{DpopConfig, Proof, ProofFault};
+pub use jwks::read_authorities;
 pub use token::TokenError;
 pub use verifier::{ConfigError, Verifier, VerifierConfig};

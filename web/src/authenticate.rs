@@ -36,8 +36,7 @@ pub struct DpopArgs {
 impl DpopArgs {
     /// The settings as the verifier takes them, for a door that listens there.
     pub fn config(&self, listening: SocketAddr, tls: &TlsArgs) -> DpopConfig {
-        let scheme = if tls.tls_cert_file.is_some() { "https" } else { "http" };
-        let public_url = self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{listening}"));
+        let public_url = self.public_url.clone().unwrap_or_else(|| format!("{}://{listening}", tls.scheme()));
         DpopConfig { public_url, required: self.require_dpop, nonces: self.dpop_nonces }
     }
 }

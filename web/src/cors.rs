@@ -11,6 +11,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::{
     pipeline::REQUEST_ID_HEADER,
     rate_limit::{RATE_LIMIT_HEADER, RATE_LIMIT_POLICY_HEADER},
+    transport::is_this_machine,
 };
 
 /// What a page may send: all that the doors read, beside what browsers send anyway.
@@ -70,13 +71,11 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, NotAnOrigin> {
         let url = url::Url::parse(text).map_err(|_| NotAnOrigin)?;
-        let is_loopback = match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => return Err(NotAnOrigin),
+        let is_safe = match url.scheme() {
+            "https" => true,
+            "http" => url.host_str().is_some_and(is_this_machine),
+            _ => false,
         };
-        let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
         if !is_safe || text.contains('*') || url.origin().ascii_serialization() != text {
             return Err(NotAnOrigin);
         }

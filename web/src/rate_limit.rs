@@ -46,8 +46,7 @@ pub struct RateLimitArgs {
     pub requests_burst: u32,
 }
 
-/// Counts the requests of each caller. Cheap to clone.
-#[derive(Clone)]
+/// Counts the requests of each caller.
 pub struct RateLimiter {
     person: Quota,
     service: Quota,
@@ -56,7 +55,7 @@ pub struct RateLimiter {
 }
 
 /// So many requests at once, and the time in which one of them comes back.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Quota {
     burst: u32,
     interval: Duration,

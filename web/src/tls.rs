@@ -33,6 +33,13 @@ pub struct TlsArgs {
     pub tls_client_ca_file: Option<PathBuf>,
 }
 
+impl TlsArgs {
+    /// What the URL of this listener begins with.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls_cert_file.is_some() { "https" } else { "http" }
+    }
+}
+
 /// Why a listener can't do TLS. Tells the file, never what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use nexus_auth::VerifierConfig;
-use url::{Host, Url};
+
+pub use nexus_auth::read_authorities;
+use url::Url;
 
 /// Whom this process believes when it connects to others, and how it proves who it is.
 #[derive(Clone, Debug, Default, Args)]
@@ -33,8 +35,13 @@ pub struct PlaintextRefused {
     pub remedy: &'static str,
 }
 
-/// Lets a connection pass if it is protected, or goes to this machine: `localhost` or a loopback address. Any other name
-/// may be anywhere.
+/// Whether a host is `localhost` or a loopback address, IPv6 in brackets or without. Any other name may be anywhere.
+pub fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Lets a connection pass if it is protected, or goes to this machine.
 ///
 /// # Errors
 /// With what to set, if it is neither.
@@ -44,9 +51,11 @@ pub fn refuse_plaintext(
     protected: bool,
     remedy: &'static str,
 ) -> Result<(), PlaintextRefused> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_here = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    if protected || is_here { Ok(()) } else { Err(PlaintextRefused { what, host: host.to_owned(), remedy }) }
+    if protected || is_this_machine(host) {
+        Ok(())
+    } else {
+        Err(PlaintextRefused { what, host: host.to_owned(), remedy })
+    }
 }
 
 /// Whose tokens a door believes, with the authorities that it knows. What is no URL is left to the verifier to refuse.
@@ -55,8 +64,12 @@ pub fn refuse_plaintext(
 /// If the issuer's keys would come over the network in the clear.
 pub fn verifier_config(issuer: &str, audience: &str, tls: &ClientTlsArgs) -> Result<VerifierConfig, PlaintextRefused> {
     if let Ok(url) = Url::parse(issuer) {
-        let host = url.host().as_ref().map(Host::to_string).unwrap_or_default();
-        refuse_plaintext("the issuer", &host, url.scheme() == "https", "give it an https URL")?;
+        refuse_plaintext(
+            "the issuer",
+            url.host_str().unwrap_or_default(),
+            url.scheme() == "https",
+            "give it an https URL",
+        )?;
     }
     Ok(VerifierConfig { issuer: issuer.to_owned(), audience: audience.to_owned(), authorities: tls.ca_file.clone() })
 }

@@ -24,10 +24,9 @@ async fn main() -> anyhow::Result<()> {
     let keys = SigningKeys::load_or_generate(&config.key_file).context("the signing key")?;
     let clients = ClientsFile::open(&config.clients_file).context("the accounts")?;
     let listener = server::listen(config.listen.0, &config.tls).await.context("the listening address")?;
-    let scheme = if config.tls.tls_cert_file.is_some() { "https" } else { "http" };
     let rotation = Rotation { period: config.key_period, lead: config.key_lead, token_lifetime: config.token_lifetime };
     let issuer = IssuerConfig {
-        issuer: config.issuer.unwrap_or(format!("{scheme}://{}", listener.local_addr()?)),
+        issuer: config.issuer.unwrap_or(format!("{}://{}", config.tls.scheme(), listener.local_addr()?)),
         audience: config.audience,
         token_lifetime: config.token_lifetime,
     };

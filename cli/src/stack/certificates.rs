@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
 use clap::{Args, Subcommand};
-use nexus_local::{TlsFiles, kafka};
+use nexus_local::{TlsFiles, kafka, write_private};
 use nix::sys::signal::Signal;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -18,7 +18,6 @@ use rcgen::{
 use serde::Serialize;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::secrets::write_private;
 use super::state::State;
 use super::{Secrets, Service, Stack};
 use crate::home::make_folder;

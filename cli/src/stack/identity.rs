@@ -4,14 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nexus_auth::issuer::SigningKeys;
-use nexus_local::{Keycloak, jars, keycloak};
+use nexus_local::{Keycloak, jars, keycloak, write_private};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::secrets::{
-    DEMO_ORGANIZATION, DEMO_PATIENT, DEMO_PRACTITIONER, ROLES, WHO_TREAT, random_secret, write_private,
-};
+use super::secrets::{DEMO_ORGANIZATION, DEMO_PATIENT, DEMO_PRACTITIONER, ROLES, WHO_TREAT, random_secret};
 use super::{Service, Stack};
 
 /// The role and the database of Keycloak in PostgreSQL.
@@ -67,10 +65,10 @@ impl Stack {
 
     /// The `iss` of the tokens that the doors believe.
     pub fn issuer(&self) -> String {
-        let address = format!("127.0.0.1:{}", self.ports.auth());
+        let url = format!("https://127.0.0.1:{}", self.ports.auth());
         match self.identity_provider() {
-            IdentityProvider::Auth => format!("https://{address}"),
-            IdentityProvider::Keycloak => format!("https://{address}/realms/{}", keycloak::REALM),
+            IdentityProvider::Auth => url,
+            IdentityProvider::Keycloak => format!("{url}/realms/{}", keycloak::REALM),
         }
     }
 

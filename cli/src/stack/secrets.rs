@@ -1,12 +1,10 @@
 //! Passwords and keys of one stack: made once, readable by their owner only, never an argument of a process.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use nexus_event_store::MasterKey;
+use nexus_local::write_private;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -103,16 +101,4 @@ pub fn random_secret() -> Result<String> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
     Ok(hex::encode(bytes))
-}
-
-/// Writes a file that only its owner can read; it is never visible half-written.
-pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
-    let draft = path.with_extension("draft");
-    if draft.exists() {
-        std::fs::remove_file(&draft)?;
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path).with_context(|| format!("can't write {}", path.display()))
 }

@@ -80,7 +80,6 @@ impl Service {
         let scheme = match self {
             Self::Postgres => "postgres",
             Self::Kafka => "kafka",
-            Self::Keycloak => "http",
             _ => "https",
         };
         format!("{scheme}://127.0.0.1:{}", self.port(ports))

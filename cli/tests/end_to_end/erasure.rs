@@ -12,15 +12,13 @@ use sqlx::{Executor as _, PgPool};
 
 use crate::canary::{contains, files_below, flush_write_ahead_log};
 use crate::sent::Sent;
-use crate::stack::Stack;
+use crate::stack::{HOSPITAL, Stack};
 use crate::{DEADLINE, rows};
 
 /// Observations that the load has to get in meanwhile.
 const LOAD_AT_LEAST: usize = 100;
 /// How many record observations at a time.
 const NURSES: usize = 4;
-/// Where the demo nurse works.
-const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 /// Shorter texts of an identity may be anywhere by chance.
 const NEEDLE_BYTES_MIN: usize = 9;
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);

@@ -22,12 +22,10 @@ use uuid::Uuid;
 
 use browser::Browser;
 use realm::{Realm, SignIn};
-use stack::Stack;
+use stack::{HOSPITAL, Stack};
 
 /// For whatever is waited for.
 pub const DEADLINE: Duration = Duration::from_secs(240);
-/// Of the sample.
-const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 const PASSWORD: &str = "correct horse battery";
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How many requests must succeed at least while Keycloak is away, and after each rotation of its keys.

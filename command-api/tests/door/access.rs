@@ -94,6 +94,15 @@ fn physician(world: &World, practitioner: Uuid, organization: Option<Uuid>) -> C
     Caller::with_token(&world.url, world.issuer.token_of(Role::Physician, practitioner, organization))
 }
 
+/// Takes a patient into the practitioner's care.
+async fn begin_encounter(caller: &Caller, patient: Uuid, practitioner: Uuid) -> Answer {
+    let encounter = json!({
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"},
+        "practitioner": practitioner
+    });
+    caller.post(&format!("/v1/patients/{patient}/encounters"), &encounter).await.expect(201)
+}
+
 async fn send(caller: &Caller, route: &Route, record: &Record, body: &Value) -> Answer {
     let method = Method::from_bytes(route.parts().0.as_bytes()).expect("a method");
     caller.request(method, &record.path(route)).json(body).answer().await
@@ -225,10 +234,7 @@ async fn care_begins_with_an_encounter_and_ends_when_it_was_an_error() {
     let physician = physician(&world, doctor, None);
     let path = format!("/v1/patients/{patient}/observations");
     physician.post(&path, &heart_rate("72")).await.problem(403, "no-care-relationship");
-    let encounter = json!({
-        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}, "practitioner": doctor
-    });
-    let started = physician.post(&format!("/v1/patients/{patient}/encounters"), &encounter).await.expect(201);
+    let started = begin_encounter(&physician, patient, doctor).await;
     physician.post(&path, &heart_rate("72")).await.expect(201);
     let path_of = format!("/v1/encounters/{}/entered-in-error", id_of(&started));
     physician.post(&path_of, &json!({})).await.expect(200);
@@ -285,10 +291,7 @@ async fn a_denial_by_any_coding_of_an_observation_hides_it() {
     let world = World::start().await;
     let (doctor, patient) = (world.practitioner("1").await, world.stranger().await);
     let physician = physician(&world, doctor, None);
-    let encounter = json!({
-        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}, "practitioner": doctor
-    });
-    physician.post(&format!("/v1/patients/{patient}/encounters"), &encounter).await.expect(201);
+    begin_encounter(&physician, patient, doctor).await;
     let observation = |codings: Value| {
         let mut observation = fhir_observation(Uuid::new_v4(), &format!("Patient/{patient}"));
         observation["code"] = json!({"coding": codings});

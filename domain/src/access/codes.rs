@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::fhir::{Resource, codings};
 
-/// Elements that say what a resource is about or what was found, each a `CodeableConcept` or several of them.
-const ELEMENTS: [&str; 12] = [
+/// Elements that say what a resource is about, each a `CodeableConcept` or several of them, the most telling first.
+pub const ABOUT: [&str; 9] = [
     "code",
     "vaccineCode",
     "medicationCodeableConcept",
@@ -15,17 +15,16 @@ const ELEMENTS: [&str; 12] = [
     "category",
     "scope",
     "procedureCode",
-    "reasonCode",
-    "valueCodeableConcept",
-    "component",
 ];
+/// Elements that say why, or what was found.
+const FOUND: [&str; 3] = ["reasonCode", "valueCodeableConcept", "component"];
 
 /// The codes by any of which a consent may mean this resource, in order and each once: those of all codings of the elements
 /// that say what it is about, components' included. `Consent.provision.code` applies if the code is found in an instance
 /// (<https://hl7.org/fhir/R4/consent-definitions.html#Consent.provision.code>).
 pub fn codes(resource: &Resource) -> Vec<String> {
     let mut codes = Vec::new();
-    for value in ELEMENTS.iter().filter_map(|name| resource.get(name)) {
+    for value in ABOUT.iter().chain(&FOUND).filter_map(|name| resource.get(name)) {
         collect(value, &mut codes);
     }
     // Imaging says what it is about in its series only, and the class of an encounter is a bare coding.

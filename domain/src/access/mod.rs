@@ -11,7 +11,7 @@ mod sensitivity;
 mod tests;
 
 pub use care::{AFTER_ENCOUNTER, AROUND_APPOINTMENT, Care};
-pub use codes::codes;
+pub use codes::{ABOUT, codes};
 pub use consent::{Asked, ConsentRule, Ruling, ruling};
 pub use emergency::Emergency;
 pub use sensitivity::sensitivity;

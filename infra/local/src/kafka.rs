@@ -2,8 +2,7 @@
 
 mod access;
 
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use uuid::Uuid;
 
-use crate::{Launch, Lifetime, Process, TlsFiles, wait_until};
+use crate::{Launch, Lifetime, Process, TlsFiles, wait_until, write_private};
 
 pub use access::{ADMINISTRATOR, Rule, Things};
 
@@ -103,7 +102,7 @@ impl Kafka {
             ("administrator.pem", tls.administrator.identity()?),
             ("administrator.properties", ADMINISTRATOR_SETTINGS.to_owned()),
         ] {
-            write_private(&self.folder.join(name), &content)?;
+            write_private(&self.folder.join(name), content.as_bytes())?;
         }
         Ok(())
     }
@@ -210,18 +209,6 @@ fn cluster_id() -> String {
             return id;
         }
     }
-}
-
-/// Writes a file that only its owner can read; it is never visible half-written.
-fn write_private(path: &Path, content: &str) -> Result<()> {
-    use std::io::Write as _;
-    let draft = path.with_extension("draft");
-    if draft.exists() {
-        std::fs::remove_file(&draft)?;
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(content.as_bytes())?;
-    std::fs::rename(&draft, path).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Who has a certificate of the stack's authority gets in, under the name in it, and may do what the rules allow. The

@@ -11,6 +11,7 @@ pub mod postgres;
 
 mod launch;
 mod ports;
+mod private;
 mod tls;
 mod wait;
 
@@ -19,5 +20,6 @@ pub use keycloak::Keycloak;
 pub use launch::{Launch, Lifetime, Process, User, can_traverse};
 pub use ports::{Ports, free_ports};
 pub use postgres::{Authentication, Durability, Postgres};
+pub use private::write_private;
 pub use tls::TlsFiles;
 pub use wait::wait_until;

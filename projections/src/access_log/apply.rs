@@ -37,7 +37,8 @@ const UPSERT: &str = "
         opened_at = coalesce(excluded.opened_at, a.opened_at), actor = coalesce(excluded.actor, a.actor),
         roles = coalesce(excluded.roles, a.roles), method = coalesce(excluded.method, a.method),
         route = coalesce(excluded.route, a.route), purpose = coalesce(excluded.purpose, a.purpose),
-        target = case when a.forgotten or excluded.forgotten then null else coalesce(excluded.target, a.target) end, lane = coalesce(excluded.lane, a.lane),
+        target = case when a.forgotten or excluded.forgotten then null else coalesce(excluded.target, a.target) end,
+        lane = coalesce(excluded.lane, a.lane),
         sealed = coalesce(excluded.sealed, a.sealed), completed_at = coalesce(excluded.completed_at, a.completed_at),
         outcome = coalesce(excluded.outcome, a.outcome), status = coalesce(excluded.status, a.status),
         decision = coalesce(excluded.decision, a.decision), actions = coalesce(excluded.actions, a.actions),
@@ -45,7 +46,7 @@ const UPSERT: &str = "
         patients_total = coalesce(excluded.patients_total, a.patients_total),
         target_type = coalesce(excluded.target_type, a.target_type),
         parameters = coalesce(excluded.parameters, a.parameters),
-        forgotten = coalesce(a.forgotten or excluded.forgotten, a.forgotten, excluded.forgotten)";
+        forgotten = coalesce(excluded.forgotten, a.forgotten)";
 
 /// A key that was destroyed a moment ago may still be in this process's memory: what the erasure's own transaction wrote
 /// down counts, too. It keeps everybody out of the table meanwhile.

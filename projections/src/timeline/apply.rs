@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use nexus_domain::AnyEvent;
-use nexus_domain::access::sensitivity;
+use nexus_domain::access::{ABOUT, sensitivity};
 use nexus_domain::fhir::Resource;
 use nexus_event_store::Keyring;
 use serde_json::Value;
@@ -103,22 +103,10 @@ fn name_of(event: &Event) -> String {
     full.rsplit_once('.').map_or(full.clone(), |(_, name)| name.to_owned())
 }
 
-/// What a resource is about, in the order of how telling the elements are.
+/// What a resource is about.
 fn concept(resource: &Resource) -> Option<&Value> {
-    const ELEMENTS: &[&str] = &[
-        "code",
-        "vaccineCode",
-        "medicationCodeableConcept",
-        "type",
-        "serviceType",
-        "appointmentType",
-        "category",
-        "scope",
-        "procedureCode",
-        "class",
-    ];
-    let named =
-        ELEMENTS.iter().filter_map(|name| resource.get(name)).find(|value| rows::concept_code(Some(value)).is_some());
+    let elements = ABOUT.iter().chain(&["class"]);
+    let named = elements.filter_map(|name| resource.get(name)).find(|value| rows::concept_code(Some(value)).is_some());
     // Imaging says what it is about in its series only.
     named.or_else(|| resource.at("/series/0/modality"))
 }

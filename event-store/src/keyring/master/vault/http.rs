@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nexus_web::transport::{is_this_machine, read_authorities};
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -44,7 +45,7 @@ impl Http {
         namespace: Option<String>,
         authorities: Option<&Path>,
     ) -> Result<Self, MasterKeyError> {
-        if address.scheme() != "https" && !is_loopback(&address) {
+        if address.scheme() != "https" && !address.host_str().is_some_and(is_this_machine) {
             return Err(MasterKeyError::Refused(format!(
                 "{address} is not https: keys go in the clear to this machine only"
             )));
@@ -52,9 +53,7 @@ impl Http {
         let mut builder = reqwest::Client::builder();
         if let Some(file) = authorities {
             let unusable = || MasterKeyError::Refused(format!("{} holds no certificate in PEM form", file.display()));
-            let found = std::fs::read(file).ok().and_then(|pem| reqwest::Certificate::from_pem_bundle(&pem).ok());
-            let found = found.filter(|certificates| !certificates.is_empty()).ok_or_else(unusable)?;
-            builder = builder.tls_certs_only(found);
+            builder = builder.tls_certs_only(read_authorities(file).ok_or_else(unusable)?);
         }
         let client = builder
             .connect_timeout(CONNECT_TIMEOUT)
@@ -152,15 +151,6 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-fn is_loopback(address: &url::Url) -> bool {
-    match address.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 #[cfg(test)]
