@@ -48,14 +48,19 @@ const UPSERT: &str = "
         parameters = coalesce(excluded.parameters, a.parameters),
         forgotten = coalesce(excluded.forgotten, a.forgotten)";
 
-/// A key that was destroyed a moment ago may still be in this process's memory: what the erasure's own transaction wrote
-/// down counts, too. It keeps everybody out of the table meanwhile.
+/// Answers which accesses were to somebody who is erased. A key that was destroyed a moment ago may still be in this process's
+/// memory: what the erasure's own transaction wrote down counts, too. It keeps everybody out of the table meanwhile.
 const LINK: &str = "
-    insert into access_patients (patient, access)
-    select patient, access from unnest($1::uuid[], $2::uuid[]) as link (patient, access)
-    where not exists (select from projection.forgotten f where f.subject = patient and f.read_model = $3)
-    order by 1, 2
-    on conflict do nothing";
+    with link as (select * from unnest($1::uuid[], $2::uuid[]) as link (patient, access)),
+    gone as (
+        select patient, access from link
+        where exists (select from projection.forgotten f where f.subject = patient and f.read_model = $3)
+    ),
+    linked as (
+        insert into access_patients (patient, access) select * from link except select * from gone order by 1, 2
+        on conflict do nothing
+    )
+    select access from gone";
 
 /// What a batch of events says of one access.
 #[derive(Default)]
@@ -66,40 +71,34 @@ struct Row {
 
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
     let accesses = gather(events)?;
-    let links = Links::of(&accesses, keyring).await?;
     // In the order in which an erasure goes about it, so that neither waits for the other in a circle.
-    links.store(tx).await?;
-    upsert(tx, &accesses, &links, keyring).await
+    let forgotten = link(tx, &accesses, keyring).await?;
+    upsert(tx, &accesses, &forgotten, keyring).await
 }
 
-/// Which accesses were to whom; and which of them to somebody whose key is gone.
-struct Links {
-    kept: Vec<(Uuid, Uuid)>,
-    forgotten: BTreeSet<Uuid>,
-}
-
-impl Links {
-    /// Whoever was erased stays so when the log is read again.
-    async fn of(rows: &BTreeMap<Uuid, Row>, keyring: &Keyring) -> Result<Self, ApplyError> {
-        let all = rows.iter().flat_map(|(id, row)| patients(row).into_iter().map(|patient| (patient, *id)));
-        let all: Vec<(Uuid, Uuid)> = all.collect();
-        let keys = keyring.keys(&all.iter().map(|(patient, _)| *patient).collect::<Vec<_>>()).await;
-        if keys.values().any(|key| matches!(key, Err(KeyError::Unavailable))) {
-            return Err(sqlx::Error::PoolTimedOut.into());
-        }
-        let erased = |patient: &Uuid| matches!(keys.get(patient), Some(Err(KeyError::Erased)));
-        let (gone, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|(patient, _)| erased(patient));
-        Ok(Self { kept, forgotten: gone.into_iter().map(|(_, access)| access).collect() })
+/// Says whose data it was. Answers which accesses were to somebody who is erased: they are linked to nobody, and stay so when
+/// the log is read again.
+async fn link(
+    tx: &mut PgConnection,
+    rows: &BTreeMap<Uuid, Row>,
+    keyring: &Keyring,
+) -> Result<BTreeSet<Uuid>, ApplyError> {
+    let links = rows.iter().flat_map(|(id, row)| patients(row).into_iter().map(|patient| (patient, *id)));
+    let links: Vec<(Uuid, Uuid)> = links.collect();
+    let keys = keyring.keys(&links.iter().map(|(patient, _)| *patient).collect::<Vec<_>>()).await;
+    if keys.values().any(|key| matches!(key, Err(KeyError::Unavailable))) {
+        return Err(sqlx::Error::PoolTimedOut.into());
     }
-
-    async fn store(&self, tx: &mut PgConnection) -> Result<(), ApplyError> {
-        if self.kept.is_empty() {
-            return Ok(());
-        }
-        let (patients, accesses): (Vec<_>, Vec<_>) = self.kept.iter().copied().unzip();
-        sqlx::query(LINK).bind(patients).bind(accesses).bind(AccessErasures.name()).execute(tx).await?;
-        Ok(())
+    let erased = |(patient, _): &(Uuid, Uuid)| matches!(keys.get(patient), Some(Err(KeyError::Erased)));
+    let (gone, kept): (Vec<_>, Vec<_>) = links.into_iter().partition(erased);
+    let mut forgotten = BTreeSet::from_iter(gone.into_iter().map(|(_, access)| access));
+    if !kept.is_empty() {
+        let (patients, accesses): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+        let late = sqlx::query_scalar(LINK).bind(patients).bind(accesses).bind(AccessErasures.name());
+        let late: Vec<Uuid> = late.fetch_all(tx).await?;
+        forgotten.extend(late);
     }
+    Ok(forgotten)
 }
 
 fn gather(events: &[Event]) -> Result<BTreeMap<Uuid, Row>, ApplyError> {
@@ -124,11 +123,10 @@ fn gather(events: &[Event]) -> Result<BTreeMap<Uuid, Row>, ApplyError> {
 async fn upsert(
     tx: &mut PgConnection,
     rows: &BTreeMap<Uuid, Row>,
-    links: &Links,
+    forgotten: &BTreeSet<Uuid>,
     keyring: &Keyring,
 ) -> Result<(), ApplyError> {
-    let is_forgotten = |id: &Uuid| links.forgotten.contains(id);
-    let targets = rows.iter().map(|(id, row)| other_target(row).filter(|_| !is_forgotten(id)));
+    let targets = rows.iter().map(|(id, row)| other_target(row).filter(|_| !forgotten.contains(id)));
     sqlx::query(UPSERT)
         .bind(rows.keys().copied().collect::<Vec<_>>())
         .bind(opened(rows, |it| it.at))
@@ -149,7 +147,7 @@ async fn upsert(
         .bind(completed(rows, |it| i32::try_from(it.patients_total).unwrap_or(i32::MAX)))
         .bind(completed(rows, |it| it.target_type.clone()).into_iter().map(Option::flatten).collect::<Vec<_>>())
         .bind(completed(rows, |it| rows::column(&it.parameters.join(",")).into_owned()))
-        .bind(rows.keys().map(|id| is_forgotten(id).then_some(true)).collect::<Vec<_>>())
+        .bind(rows.keys().map(|id| forgotten.contains(id).then_some(true)).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
