@@ -47,6 +47,30 @@ impl LogReader {
     }
 }
 
+impl LogReader {
+    /// The events of a subject after a position and up to another, in order: at most `limit`, and none from a subject that
+    /// has none.
+    pub async fn of_subject(
+        &self,
+        subject: Uuid,
+        after: i64,
+        until: i64,
+        limit: i64,
+    ) -> Result<Vec<SealedEvent>, Error> {
+        let rows = sqlx::query(&format!(
+            "select {COLUMNS} from events where subject = $1 and position > $2 and position <= $3
+             order by position limit $4",
+        ))
+        .bind(subject)
+        .bind(after)
+        .bind(until)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(read_event).collect()
+    }
+}
+
 /// The events of one stream after a sequence, in order.
 pub(crate) async fn stream(
     pool: &PgPool,

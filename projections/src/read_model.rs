@@ -69,11 +69,17 @@ pub trait ReadModel: Send + Sync + 'static {
         Log::Events
     }
 
-    /// Rises whenever the rows would come out differently; a new version is built beside the old one.
+    /// Rises whenever the rows would come out differently: the fold's version. What it fills is built beside what an older
+    /// one has filled, and has a version number of its own there, as high at least.
     fn version(&self) -> i32;
 
     /// The tables, with unqualified names and `if not exists` nowhere needed: run once, in an empty schema.
     fn schema_sql(&self) -> &'static str;
+
+    /// Views that analysts name: as `<read model>.<view>`, whichever version is served.
+    fn published(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Whether events of this aggregate type matter. The others advance the checkpoint and are never opened.
     fn wants(&self, aggregate_type: &str) -> bool;
@@ -92,6 +98,6 @@ pub trait ReadModel: Send + Sync + 'static {
 }
 
 /// The schema that holds a version of a read model.
-pub fn schema_of(read_model: &dyn ReadModel) -> String {
-    format!("{}_v{}", read_model.name(), read_model.version())
+pub fn schema_of(read_model: &str, version: i32) -> String {
+    format!("{read_model}_v{version}")
 }

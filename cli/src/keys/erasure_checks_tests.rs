@@ -122,7 +122,8 @@ async fn whatever_is_left_is_found() {
     assert_eq!(world.wrong(&erased).await, Vec::<String>::new());
 
     let schema = |name: &str| {
-        schema_of(nexus_projections::read_models().into_iter().find(|it| it.name() == name).unwrap().as_ref())
+        let model = nexus_projections::read_models().into_iter().find(|it| it.name() == name).unwrap();
+        schema_of(model.name(), model.version())
     };
     let member = hex::encode(member_of(&world.keyring, id));
     let left = [

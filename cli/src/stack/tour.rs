@@ -75,19 +75,19 @@ pub async fn wait_for_read_models(stack: &Stack) -> Result<()> {
 }
 
 async fn read_models_behind(read: &PgPool, heads: &[(i32, i64)]) -> Result<Vec<String>> {
-    let rows: Vec<(String, i32, i32, i64)> =
-        sqlx::query_as("select read_model, version, partition, position from projection.checkpoints")
+    let rows: Vec<(String, i32, i64)> =
+        sqlx::query_as("select read_model, partition, position from projection.checkpoints where served")
             .fetch_all(read)
             .await?;
     let positions: HashMap<_, _> =
-        rows.into_iter().map(|(name, version, partition, position)| ((name, version, partition), position)).collect();
-    let has_seen = |name: &str, version: i32| {
+        rows.into_iter().map(|(name, partition, position)| ((name, partition), position)).collect();
+    let has_seen = |name: &str| {
         heads.iter().all(|&(partition, head)| {
-            let position = positions.get(&(name.to_owned(), version, partition)).copied();
+            let position = positions.get(&(name.to_owned(), partition)).copied();
             position.unwrap_or_default() >= head
         })
     };
     let models = nexus_projections::read_models();
-    let behind = models.iter().filter(|model| !has_seen(model.name(), model.version()));
+    let behind = models.iter().filter(|model| !has_seen(model.name()));
     Ok(behind.map(|model| model.name().to_owned()).collect())
 }

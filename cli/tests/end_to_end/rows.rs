@@ -75,7 +75,7 @@ async fn hashes(read: &PgPool, instead: &[(&str, &str, &'static str)]) -> Hashes
     let mut all = Hashes::new();
     let mut met = 0;
     for model in read_models() {
-        let schema = schema_of(model.as_ref());
+        let schema = schema_of(model.name(), model.version());
         let place = |table: &str, column: &str| {
             let found = instead.iter().find(|it| (it.0, it.1) == (format!("{schema}.{table}").as_str(), column));
             met += usize::from(found.is_some());

@@ -62,7 +62,7 @@ pub(super) async fn rows(api: &QueryApi, all: bool, key: Option<Key>, limit: i64
         .bind(key.map(|(opened_at, _)| opened_at))
         .bind(key.map(|(_, emergency)| emergency))
         .bind(limit + 1)
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }

@@ -55,7 +55,7 @@ impl Grants {
             .bind(caller.practitioner())
             .bind(caller.organization())
             .bind(now)
-            .fetch_one(api.pool(NAME))
+            .fetch_one(&api.pool(NAME))
             .await
             .map_err(database_problem)?;
         let sealed = row.consents.into_iter().zip(row.sealed);
@@ -82,7 +82,7 @@ pub async fn related(
         .bind(caller.practitioner())
         .bind(caller.organization())
         .bind(now)
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)?;
     Ok(related.into_iter().collect())

@@ -121,7 +121,7 @@ pub(super) async fn list(
     limit: i64,
 ) -> Result<(Vec<Access>, bool), Problem> {
     let mut query = statement(api, filter, before, limit);
-    let mut rows: Vec<Row> = query.build_query_as().fetch_all(api.pool(NAME)).await.map_err(database_problem)?;
+    let mut rows: Vec<Row> = query.build_query_as().fetch_all(&api.pool(NAME)).await.map_err(database_problem)?;
     let more = page::cut(&mut rows, limit);
     Ok((open(api, rows).await?, more))
 }

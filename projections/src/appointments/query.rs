@@ -78,7 +78,7 @@ pub(super) async fn rows(
         .bind(key.map(|(starts_at, _)| starts_at))
         .bind(key.map(|(_, appointment)| appointment))
         .bind(limit + 1)
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }

@@ -1,18 +1,26 @@
-//! The projector process: keeps read models level with the log. `projector parked` is what its operators have.
+//! The projector process: keeps read models level with the log. `projector parked` and `projector versions` are what its
+//! operators have.
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use nexus_projections::engine::parked::ParkedCommand;
+use nexus_projections::engine::rebuild::VersionsCommand;
 use nexus_projections::engine::{Projector, ProjectorConfig};
 use nexus_web::{server, shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let command = ProjectorConfig::command().subcommand_negates_reqs(true).subcommand(ParkedCommand::command());
+    let command = ProjectorConfig::command().subcommand_negates_reqs(true);
+    let command = command.subcommands([ParkedCommand::command(), VersionsCommand::command()]);
     let matches = command.get_matches();
-    if let Some((_, parked)) = matches.subcommand() {
-        return ParkedCommand::from_arg_matches(parked)?.run(&mut std::io::stdout()).await;
+    match matches.subcommand() {
+        Some(("parked", parked)) => return ParkedCommand::from_arg_matches(parked)?.run(&mut std::io::stdout()).await,
+        Some((_, versions)) => {
+            let command = VersionsCommand::from_arg_matches(versions)?;
+            return command.run(&mut std::io::stdout(), &shutdown::on_signal()).await;
+        }
+        None => {}
     }
     let config = ProjectorConfig::from_arg_matches(&matches)?;
     let _telemetry = telemetry::init("projector", &config.telemetry)?;

@@ -8,19 +8,22 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 use nexus_event_store::SealedEvent;
-use sqlx::{Acquire, PgConnection};
+use sqlx::{Acquire, Executor, PgConnection};
 use uuid::Uuid;
 
-use super::checkpoint::{self, Name, Ownership};
+use super::checkpoint::{self, Name, Ownership, Purpose};
 use super::fault::Fault;
 use super::forgotten;
-use super::host::{Fold, Host};
+use super::host::{Fold, Target};
 use super::open::{Opened, Unreadable};
 use super::parked::{self, BEHIND};
-use crate::read_model::{ApplyError, Event};
+use super::versions;
+use crate::read_model::{ApplyError, Event, schema_of};
 
 /// A batch that is ready for its transaction.
 pub(crate) struct Prepared<'a> {
+    pub(crate) fold: &'a Fold,
+    pub(crate) target: &'a Target,
     pub(crate) partition: i32,
     pub(crate) from: Ownership,
     pub(crate) to: Ownership,
@@ -49,17 +52,17 @@ impl From<sqlx::Error> for Refused {
 type ParkedCount = i64;
 
 /// Applies the whole batch at once. Any event at fault fails it.
-pub(crate) async fn together(host: &Host, batch: &Prepared<'_>) -> Result<ParkedCount, Refused> {
+pub(crate) async fn together(batch: &Prepared<'_>) -> Result<ParkedCount, Refused> {
     if let Some(unreadable) = batch.opened.unreadable.first() {
         return Err(Refused::Fault(Fault::Lasting(unreadable.reason.to_owned())));
     }
-    let mut tx = host.pool.begin().await?;
-    let mut parking = Parking::begin(host, batch, &mut tx).await?;
+    let mut tx = batch.target.pool.begin().await?;
+    let mut parking = Parking::begin(batch, &mut tx).await?;
     if parking.subjects.is_empty() {
-        apply(&host.fold, &mut tx, &batch.opened.events).await.map_err(Refused::Fault)?;
+        apply(batch.fold, &mut tx, &batch.opened.events).await.map_err(Refused::Fault)?;
     } else {
         let free = parking.hold_back(&batch.opened.events);
-        apply(&host.fold, &mut tx, &free).await.map_err(Refused::Fault)?;
+        apply(batch.fold, &mut tx, &free).await.map_err(Refused::Fault)?;
     }
     let parked = parking.finish(&mut tx).await?;
     tx.commit().await?;
@@ -67,16 +70,16 @@ pub(crate) async fn together(host: &Host, batch: &Prepared<'_>) -> Result<Parked
 }
 
 /// Applies the batch in halves of halves until each event at fault stands alone, and parks those.
-pub(crate) async fn apart(host: &Host, batch: &Prepared<'_>) -> Result<ParkedCount, Refused> {
-    let mut tx = host.pool.begin().await?;
-    let mut parking = Parking::begin(host, batch, &mut tx).await?;
+pub(crate) async fn apart(batch: &Prepared<'_>) -> Result<ParkedCount, Refused> {
+    let mut tx = batch.target.pool.begin().await?;
+    let mut parking = Parking::begin(batch, &mut tx).await?;
     let mut work = work_of(batch.opened);
     while let Some(next) = work.pop() {
         match next {
             Work::Park(unreadable) => parking.park(unreadable.position, unreadable.subject, unreadable.reason),
             Work::Apply(events) => {
                 let free = parking.hold_back(events);
-                match apply_in_savepoint(host, &mut tx, &free).await? {
+                match apply_in_savepoint(batch.fold, &mut tx, &free).await? {
                     Ok(()) => {}
                     Err(code) if free.len() == 1 => parking.park(free[0].position, free[0].subject, &code),
                     Err(_) => {
@@ -125,18 +128,19 @@ struct Parking<'a> {
 }
 
 impl<'a> Parking<'a> {
-    async fn begin(host: &'a Host, batch: &'a Prepared<'a>, tx: &mut PgConnection) -> Result<Self, Refused> {
-        let name = host.fold.name();
+    async fn begin(batch: &'a Prepared<'a>, tx: &mut PgConnection) -> Result<Self, Refused> {
+        let name = batch.target.name;
         let moved = checkpoint::advance(tx, name, batch.partition, &batch.from, &batch.to).await?;
         let mut count = moved.ok_or(Refused::Moved)?;
         for (subject, position) in &batch.opened.erased {
-            let rows = forget(&host.fold, tx, *subject).await.map_err(Refused::Fault)?;
+            let rows = forget(batch.fold, tx, *subject).await.map_err(Refused::Fault)?;
             let parked = match count {
                 0 => 0,
                 _ => parked::remove_subject(tx, name, batch.partition, *subject).await?,
             };
             count -= parked;
             forgotten::note(tx, name, (batch.partition, *position), *subject, (rows, parked)).await?;
+            forget_in_kept(batch, tx, (*subject, *position)).await?;
         }
         let subjects = match count {
             0 => HashSet::new(),
@@ -193,12 +197,12 @@ impl<'a> Parking<'a> {
 
 /// Applies events inside a savepoint. The inner error is the code of a fault that is the events' own.
 async fn apply_in_savepoint(
-    host: &Host,
+    fold: &Fold,
     tx: &mut PgConnection,
     events: &[Event],
 ) -> Result<Result<(), String>, Refused> {
     let mut savepoint = tx.begin().await?;
-    match apply(&host.fold, &mut savepoint, events).await {
+    match apply(fold, &mut savepoint, events).await {
         Ok(()) => {
             savepoint.commit().await?;
             Ok(Ok(()))
@@ -209,6 +213,32 @@ async fn apply_in_savepoint(
         }
         Err(passing) => Err(Refused::Fault(passing)),
     }
+}
+
+/// Versions that are kept stay as they are, but for who is erased: rows must not outlive their patient anywhere. Whoever is
+/// erased while a version is filled is met there, in the log.
+async fn forget_in_kept(
+    batch: &Prepared<'_>,
+    tx: &mut PgConnection,
+    (subject, position): (Uuid, Option<i64>),
+) -> Result<(), Refused> {
+    let Target { name: served, purpose, .. } = batch.target;
+    if *purpose != Purpose::Serve {
+        return Ok(());
+    }
+    for name in versions::kept(&mut *tx, batch.fold.model.as_ref()).await? {
+        turn_to(tx, name).await?;
+        let rows = forget(batch.fold, tx, subject).await.map_err(Refused::Fault)?;
+        let parked = parked::remove_subject(tx, name, batch.partition, subject).await?;
+        forgotten::note(tx, name, (batch.partition, position), subject, (rows, parked)).await?;
+        turn_to(tx, *served).await?;
+    }
+    Ok(())
+}
+
+async fn turn_to(tx: &mut PgConnection, name: Name<'_>) -> Result<(), sqlx::Error> {
+    let schema = schema_of(name.read_model, name.version);
+    tx.execute(format!("set local search_path = {schema}, public").as_str()).await.map(drop)
 }
 
 /// Calls the read model. A panic in it is a fault of the event like any other.

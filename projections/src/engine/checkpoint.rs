@@ -27,24 +27,36 @@ pub struct Name<'a> {
     pub version: i32,
 }
 
-/// Takes partitions over, whoever had them: raises the epoch and reads where to go on.
+/// What a version is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Readers see it: consumers keep it level.
+    Serve,
+    /// It is filled beside the one that is served, or is kept.
+    Fill,
+}
+
+/// Takes partitions over, whoever had them: raises the epoch and reads where to go on. Partitions of a version that has another
+/// purpose by now are left out, so the answer may be shorter than the question.
 pub async fn take(
     pool: &PgPool,
     name: Name<'_>,
+    purpose: Purpose,
     partitions: &[i32],
     owner: &str,
 ) -> Result<Vec<(i32, Ownership)>, sqlx::Error> {
     let rows = sqlx::query(
-        "insert into projection.checkpoints as mine (read_model, version, partition, epoch, owner)
-         select $1, $2, partition, 1, $4 from unnest($3::integer[]) as given (partition) order by partition
+        "insert into projection.checkpoints as mine (read_model, version, partition, epoch, owner, served)
+         select $1, $2, partition, 1, $4, $5 from unnest($3::integer[]) as given (partition) order by partition
          on conflict (read_model, version, partition)
-         do update set epoch = mine.epoch + 1, owner = excluded.owner, updated_at = now()
+         do update set epoch = mine.epoch + 1, owner = excluded.owner, updated_at = now() where mine.served = $5
          returning partition, position, kafka_offset, kafka_position, epoch",
     )
     .bind(name.read_model)
     .bind(name.version)
     .bind(partitions)
     .bind(owner)
+    .bind(purpose == Purpose::Serve)
     .fetch_all(pool)
     .await?;
     rows.iter().map(|row| Ok((row.try_get("partition")?, ownership(row)?))).collect()

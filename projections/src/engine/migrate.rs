@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection, PgPool};
 
+use super::versions;
 use crate::read_model::{ReadModel, schema_of};
 
 /// One migration at a time per database; any number will do that nobody else uses.
@@ -40,42 +41,85 @@ pub async fn migrate_models(pool: &PgPool, models: &[Arc<dyn ReadModel>]) -> Res
 
 /// One read model, all or nothing.
 async fn migrate_one(connection: &mut PgConnection, model: &dyn ReadModel) -> Result<(), MigrateError> {
-    let schema = schema_of(model);
-    let hash = hex::encode(Sha256::digest(model.schema_sql()));
     let mut tx = connection.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
-    let known: Option<String> =
-        sqlx::query_scalar("select ddl from projection.schemas where read_model = $1 and version = $2")
+    let known: Vec<String> =
+        sqlx::query_scalar("select ddl from projection.schemas where read_model = $1 and fold = $2")
             .bind(model.name())
             .bind(model.version())
-            .fetch_optional(&mut *tx)
+            .fetch_all(&mut *tx)
             .await?;
-    match known {
-        Some(known) if known == hash => return Ok(()),
-        Some(_) => return Err(MigrateError::Changed(schema)),
-        None => {}
+    let hash = ddl_hash(model);
+    if known.iter().any(|known| *known != hash) {
+        return Err(MigrateError::Changed(format!("{}, version {}", model.name(), model.version())));
     }
+    if known.is_empty() {
+        make_version(&mut tx, model).await?;
+    }
+    if let Some(active) = versions::active(&mut *tx, model.name()).await? {
+        publish(&mut tx, model, active).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+fn ddl_hash(model: &dyn ReadModel) -> String {
+    hex::encode(Sha256::digest(model.schema_sql()))
+}
+
+/// The tables of the next version, empty. The first version of a read model is served at once, later ones when they are
+/// switched to.
+pub(crate) async fn make_version(tx: &mut PgConnection, model: &dyn ReadModel) -> Result<i32, sqlx::Error> {
+    let version: i32 = sqlx::query_scalar(
+        "select greatest(coalesce(max(version) + 1, $2), $2) from projection.schemas where read_model = $1",
+    )
+    .bind(model.name())
+    .bind(model.version())
+    .fetch_one(&mut *tx)
+    .await?;
+    let schema = schema_of(model.name(), version);
     sqlx::raw_sql(&format!("create schema {schema}; set local search_path = {schema}, public"))
         .execute(&mut *tx)
         .await?;
     sqlx::raw_sql(model.schema_sql()).execute(&mut *tx).await?;
-    sqlx::query("insert into projection.schemas (read_model, version, ddl) values ($1, $2, $3)")
-        .bind(model.name())
-        .bind(model.version())
-        .bind(hash)
-        .execute(&mut *tx)
-        .await?;
-    // The first version of a read model is served at once; later ones when they are switched to.
-    sqlx::query(
+    let first = sqlx::query(
         "insert into projection.versions (read_model, active_version, log) values ($1, $2, $3) on conflict do nothing",
     )
     .bind(model.name())
-    .bind(model.version())
+    .bind(version)
     .bind(model.log().as_str())
     .execute(&mut *tx)
     .await?;
+    sqlx::query(
+        "insert into projection.schemas (read_model, version, fold, ddl, served_at)
+         values ($1, $2, $3, $4, case when $5 then now() end)",
+    )
+    .bind(model.name())
+    .bind(version)
+    .bind(model.version())
+    .bind(ddl_hash(model))
+    .bind(first.rows_affected() > 0)
+    .execute(&mut *tx)
+    .await?;
     sqlx::raw_sql(&grants_of(&schema)).execute(&mut *tx).await?;
-    tx.commit().await?;
+    sqlx::raw_sql("set local search_path to default").execute(&mut *tx).await?;
+    Ok(version)
+}
+
+/// Points what analysts name at the tables of a version.
+pub(crate) async fn publish(tx: &mut PgConnection, model: &dyn ReadModel, version: i32) -> Result<(), sqlx::Error> {
+    let (name, schema) = (model.name(), schema_of(model.name(), version));
+    for view in model.published() {
+        sqlx::raw_sql(&format!(
+            "create schema if not exists {name};
+             grant usage on schema {name} to nexus_analyst;
+             drop view if exists {name}.{view};
+             create view {name}.{view} as select * from {schema}.{view};
+             grant select on {name}.{view} to nexus_analyst"
+        ))
+        .execute(&mut *tx)
+        .await?;
+    }
     Ok(())
 }
 

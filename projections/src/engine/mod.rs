@@ -17,6 +17,8 @@ pub mod config;
 pub mod forgotten;
 pub mod hashes;
 pub mod parked;
+pub mod rebuild;
+pub mod versions;
 pub mod wait;
 
 mod apply;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::checkpoint::Name;
 
 pub use command::ParkedCommand;
+pub(crate) use command::{model, read_model};
 pub use retry::{Retried, Retry, RetryError, discard};
 
 /// The reason of an event that only waits for an earlier one of its subject.

@@ -12,16 +12,17 @@ use tracing::Instrument;
 use super::apply::{self, Prepared, Refused};
 use super::backoff::Backoff;
 use super::batch::{Batch, Placed, Record};
-use super::checkpoint::{self, Ownership};
+use super::checkpoint::{self, Ownership, Purpose};
 use super::config::GAP_CHUNK;
 use super::fault::Fault;
-use super::host::Host;
+use super::host::{Host, Target};
 use super::metrics::{Gauges, Progress, trace_events};
 use super::open;
 
 /// A partition of a read model, owned by this process.
 pub(crate) struct Partition {
     host: Arc<Host>,
+    target: Arc<Target>,
     number: i32,
     owned: Ownership,
     gauges: Gauges,
@@ -36,18 +37,49 @@ pub(crate) enum Halt {
     Stopped,
     /// The checkpoint is further back than the records at hand: reading has to start over.
     Lost,
+    /// Not this process's business any more: a version of another fold is served, or another process fills this one.
+    Retired,
+}
+
+impl Halt {
+    /// Why the consumer begins anew.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Lost => "a checkpoint went back",
+            Self::Retired => "another fold is served",
+        }
+    }
 }
 
 impl Partition {
     pub(crate) fn new(
         host: Arc<Host>,
+        target: Arc<Target>,
         number: i32,
         owned: Ownership,
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Self {
         let gauges = Gauges::new(host.name(), number);
-        Self { host, number, owned, gauges, progress, stop }
+        Self { host, target, number, owned, gauges, progress, stop }
+    }
+
+    /// The last position applied.
+    pub(crate) fn position(&self) -> i64 {
+        self.owned.position
+    }
+
+    /// Applies events that were read from the event store; those that don't follow the checkpoint are left out.
+    pub(crate) async fn apply_stored(&mut self, events: Vec<SealedEvent>) -> Result<(), Halt> {
+        let mut batch = Batch::after(self.owned.position);
+        batch.fill(events);
+        if batch.events.is_empty() {
+            return Ok(());
+        }
+        self.settle(batch).await?;
+        self.progress.applied(self.owned.position, None);
+        Ok(())
     }
 
     /// Applies records until none are left.
@@ -216,19 +248,19 @@ impl Partition {
     async fn attempt(&self, sealed: &Arc<[SealedEvent]>, to: &Ownership, attempts: u32) -> Result<i64, Refused> {
         let opened = open::open(&self.host.fold, sealed).await.map_err(Refused::Fault)?;
         let partition = self.number;
-        let batch = Prepared { partition, from: self.owned, to: *to, sealed, opened: &opened, attempts };
+        let (fold, target) = (&self.host.fold, self.target.as_ref());
+        let batch = Prepared { fold, target, partition, from: self.owned, to: *to, sealed, opened: &opened, attempts };
         if attempts < self.host.limits.apply_attempts {
-            apply::together(&self.host, &batch).await
+            apply::together(&batch).await
         } else {
-            apply::apart(&self.host, &batch).await
+            apply::apart(&batch).await
         }
     }
 
     /// After an update that changed no row: whether it was this owner's own commit, whose answer got lost.
     async fn settled_already(&mut self, to: &Ownership, backoff: &mut Backoff) -> Result<bool, Halt> {
-        let name = self.host.fold.name();
         loop {
-            match checkpoint::read(&self.host.pool, name, self.number).await {
+            match checkpoint::read(&self.target.pool, self.target.name, self.number).await {
                 Ok(now) => return Ok(now.is_some_and(|now| now.epoch == to.epoch && now.position == to.position)),
                 Err(error) => self.say_retrying(&Fault::of_database(&error), 0),
             }
@@ -236,27 +268,51 @@ impl Partition {
         }
     }
 
-    /// Takes the partition again after a while, unless the group has told this process to stop by then: losing it
-    /// without being told means that a straggler was late. Positions decide what is still to be done.
+    /// Takes the partition again: at once if another version is served by now, which begins where the last one ended. Else
+    /// after a while, unless the group has told this process to stop by then: losing it without being told means that a
+    /// straggler was late. Positions decide what is still to be done.
     async fn retake(&mut self) -> Result<(), Halt> {
-        self.gauges.lost();
-        tracing::warn!(
-            read_model = self.host.name(),
-            partition = self.number,
-            epoch = self.owned.epoch,
-            "another process has taken the partition"
-        );
-        let waited = self.stop.run_until_cancelled(tokio::time::sleep(self.host.limits.retake_after)).await;
-        waited.ok_or(Halt::Stopped)?;
-        let name = self.host.fold.name();
+        if self.target.purpose == Purpose::Fill {
+            return Err(Halt::Retired);
+        }
+        if !self.follow().await? {
+            self.gauges.lost();
+            tracing::warn!(
+                read_model = self.host.name(),
+                partition = self.number,
+                epoch = self.owned.epoch,
+                "another process has taken the partition"
+            );
+            let waited = self.stop.run_until_cancelled(tokio::time::sleep(self.host.limits.retake_after)).await;
+            waited.ok_or(Halt::Stopped)?;
+        }
         let mut backoff = Backoff::new(&self.host.limits);
         loop {
-            match checkpoint::take(&self.host.pool, name, &[self.number], &self.host.owner).await {
+            let Target { name, purpose, pool } = self.target.as_ref();
+            match checkpoint::take(pool, *name, *purpose, &[self.number], &self.host.owner).await {
                 Ok(taken) => {
                     if let Some((_, owned)) = taken.first() {
                         self.owned = *owned;
                         return Ok(());
                     }
+                    self.follow().await?;
+                }
+                Err(error) => self.say_retrying(&Fault::of_database(&error), 0),
+            }
+            self.pause(&mut backoff).await?;
+        }
+    }
+
+    /// Turns to the version that is served now; true if it is another one than before.
+    async fn follow(&mut self) -> Result<bool, Halt> {
+        let mut backoff = Backoff::new(&self.host.limits);
+        loop {
+            match self.host.look_again().await {
+                Ok(None) => return Err(Halt::Retired),
+                Ok(Some(target)) => {
+                    let is_another = target.name.version != self.target.name.version;
+                    self.target = target;
+                    return Ok(is_another);
                 }
                 Err(error) => self.say_retrying(&Fault::of_database(&error), 0),
             }

@@ -22,13 +22,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::checkpoint::{self, Name, Ownership};
+use super::checkpoint::{self, Ownership};
 use super::config::{EngineConfig, GroupProtocol, PREFETCH_KIB_PER_PARTITION};
 use super::context::{Context, Rebalance};
 use super::fault::Fault;
-use super::host::Host;
+use super::host::{Host, Target};
+use super::partition::Halt;
 use super::start::Start;
-use lane::Lane;
+use lane::{Lane, Owned};
 use watch::Watch;
 
 /// The consumer is polled at least so often, should a wake-up ever get lost.
@@ -37,6 +38,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long leaving the group may take before its other members have to find out by themselves.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
+
+/// Partitions taken over, and the tables that they are of.
+type Taken = (Arc<Target>, Vec<(i32, Ownership)>);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -155,7 +159,7 @@ impl Session {
 
     /// Takes ownership, finds where to start, and only then begins to read.
     async fn assign(&mut self, partitions: Vec<i32>, stop: &CancellationToken) -> Result<(), &'static str> {
-        let owned = self.take(&partitions, stop).await?;
+        let (target, owned) = self.take(&partitions, stop).await?;
         let starts = self.starts(owned).await?;
         let mut list = TopicPartitionList::new();
         let mut sources = Vec::with_capacity(starts.len());
@@ -167,7 +171,8 @@ impl Session {
         self.consumer.incremental_assign(&list).map_err(|_| "the assignment was out of date")?;
         tracing::info!(read_model = self.host.name(), ?partitions, "partitions taken");
         for (partition, owned, start, source) in sources {
-            let lane = Lane::start(self.host.clone(), partition, owned, start, source, self.broken.0.clone());
+            let owned = Owned { target: target.clone(), partition, owned };
+            let lane = Lane::start(self.host.clone(), owned, start, source, self.broken.0.clone());
             self.lanes.insert(partition, lane);
         }
         Ok(())
@@ -190,13 +195,13 @@ impl Session {
     }
 
     /// Raises the epochs. A process that can't reach its database for long leaves the partitions to others.
-    async fn take(&self, partitions: &[i32], stop: &CancellationToken) -> Result<Vec<(i32, Ownership)>, &'static str> {
-        let name = self.host.fold.name();
+    async fn take(&self, partitions: &[i32], stop: &CancellationToken) -> Result<Taken, &'static str> {
         let deadline = Instant::now() + self.host.limits.ownership_max;
         let mut backoff = Backoff::new(&self.host.limits);
         loop {
-            match checkpoint::take(&self.host.pool, name, partitions, &self.host.owner).await {
-                Ok(owned) => return Ok(owned),
+            match self.try_to_take(partitions).await {
+                Ok(Some(taken)) => return Ok(taken),
+                Ok(None) => return Err(Halt::Retired.reason()),
                 Err(error) => tracing::warn!(
                     read_model = self.host.name(),
                     reason = Fault::of_database(&error).code(),
@@ -207,6 +212,19 @@ impl Session {
                 return Err("the read database is away");
             }
         }
+    }
+
+    /// Nothing if a version of another fold is served.
+    async fn try_to_take(&self, partitions: &[i32]) -> Result<Option<Taken>, sqlx::Error> {
+        while let Some(target) = self.host.look_again().await? {
+            let Target { name, purpose, pool } = target.as_ref();
+            let owned = checkpoint::take(pool, *name, *purpose, partitions, &self.host.owner).await?;
+            // Otherwise it was switched from in this very moment.
+            if owned.len() == partitions.len() {
+                return Ok(Some((target, owned)));
+            }
+        }
+        Ok(None)
     }
 
     async fn starts(&self, owned: Vec<(i32, Ownership)>) -> Result<Vec<(i32, Ownership, Start)>, &'static str> {
@@ -274,11 +292,11 @@ async fn stop_all(lanes: Vec<Lane>, within: Duration) {
 }
 
 fn client_config(config: &EngineConfig, host: &Host) -> ClientConfig {
-    let Name { read_model, version } = host.fold.name();
+    let model = host.fold.model.as_ref();
     let mut client = config.kafka.client();
     client
         .set("client.id", format!("projector-{}", host.name()))
-        .set("group.id", format!("{}nexus.{read_model}.v{version}", config.group_prefix))
+        .set("group.id", format!("{}nexus.{}.v{}", config.group_prefix, model.name(), model.version()))
         // The checkpoint says what to read. The group's offsets are written for lag tools only, about once a second.
         .set("enable.auto.offset.store", "false")
         .set("enable.auto.commit", "true")

@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::config::EngineConfig;
-use super::host::Host;
+use super::config::{EngineConfig, POOL_ACQUIRE_MAX};
+use super::host::{Host, Target};
 use super::metrics;
 use super::notify::Notifier;
 use super::session::{Ended, Session};
+use super::versions;
 use crate::read_model::ReadModel;
 
-/// How often a database that is away is looked for.
+/// How often is looked for a database that is away, or for a version to keep level.
 const LOOK_FOR_DATABASE: Duration = Duration::from_millis(500);
 
 /// Consumers running in this process. Dropping it kills them as a crash would; [`Engine::stop`] ends them in order.
@@ -38,8 +40,8 @@ impl Engine {
         let notify = Notifier::start(&config.read_database, notifier.clone());
         let start = |model: Arc<dyn ReadModel>| {
             let stop = CancellationToken::new();
-            let host = Host::new(config, model, notify.clone());
-            (host.name(), Consumer { task: tokio::spawn(consume(config.clone(), host, stop.clone())), stop })
+            let (name, task) = (model.name(), consume(config.clone(), model, notify.clone(), stop.clone()));
+            (name, Consumer { task: tokio::spawn(task), stop })
         };
         Self { consumers: models.into_iter().map(start).collect(), notifier }
     }
@@ -90,9 +92,10 @@ impl Drop for Engine {
 }
 
 /// Joins the group again and again until told to stop.
-async fn consume(config: EngineConfig, host: Arc<Host>, stop: CancellationToken) {
-    let mut backoff = Backoff::new(&host.limits);
-    while database_there(&host, &stop).await {
+async fn consume(config: EngineConfig, model: Arc<dyn ReadModel>, notifier: Notifier, stop: CancellationToken) {
+    let mut backoff = Backoff::new(&config.limits);
+    while let Some(target) = served(&config, model.as_ref(), &stop).await {
+        let host = Host::new(&config, model.clone(), target, notifier.clone());
         let joined = Instant::now();
         let reason = match Session::join(&config, host.clone()) {
             Err(error) => {
@@ -118,20 +121,23 @@ async fn consume(config: EngineConfig, host: Arc<Host>, stop: CancellationToken)
             break;
         }
     }
-    host.pool.close().await;
 }
 
-/// Waits for the read database: a process without one has no use for partitions. False when told to stop.
-async fn database_there(host: &Host, stop: &CancellationToken) -> bool {
+/// Waits until a version is served that this program's fold has made: without one, a process has no use for partitions.
+/// Nothing when told to stop.
+async fn served(config: &EngineConfig, model: &dyn ReadModel, stop: &CancellationToken) -> Option<Arc<Target>> {
+    let options = config.read_database.clone().application_name("projector");
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(POOL_ACQUIRE_MAX).connect_lazy_with(options);
+    let mut said = None;
     loop {
-        let look = sqlx::query("select 1").execute(&host.pool);
-        match stop.run_until_cancelled(look).await {
-            None => return false,
-            Some(Ok(_)) => return true,
-            Some(Err(_)) => tracing::warn!(read_model = host.name(), "the read database is away"),
+        let why = match stop.run_until_cancelled(versions::served(&pool, model)).await? {
+            Ok(Some(name)) => return Some(Arc::new(Target::served(name, &config.read_database))),
+            Ok(None) => "no version of this program's fold is served",
+            Err(_) => "the read database is away",
+        };
+        if said.replace(why) != Some(why) {
+            tracing::warn!(read_model = model.name(), fold = model.version(), "waiting: {why}");
         }
-        if stop.run_until_cancelled(tokio::time::sleep(LOOK_FOR_DATABASE)).await.is_none() {
-            return false;
-        }
+        stop.run_until_cancelled(tokio::time::sleep(LOOK_FOR_DATABASE)).await?;
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn find(api: &QueryApi, resource_type: &str, id: Uuid) -> Resul
     sqlx::query_as(BY_TYPE_AND_ID)
         .bind(resource_type)
         .bind(id)
-        .fetch_optional(api.pool(NAME))
+        .fetch_optional(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }

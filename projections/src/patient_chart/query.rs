@@ -80,7 +80,7 @@ const OF_SECTIONS: &str = "
 pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Problem> {
     sqlx::query_scalar("select exists (select from patients where patient = $1)")
         .bind(patient)
-        .fetch_one(api.pool(NAME))
+        .fetch_one(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }
@@ -125,7 +125,7 @@ async fn rows(
         .bind(key.map(|(standing, _, _)| standing))
         .bind(key.map(|(_, started_at, _)| started_at))
         .bind(key.map(|(_, _, id)| id))
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)?;
     let mut by_section: BTreeMap<String, Vec<Row>> = BTreeMap::new();

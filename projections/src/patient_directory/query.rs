@@ -115,7 +115,7 @@ async fn candidates(api: &QueryApi, search: &Search) -> Result<Vec<(Uuid, Vec<u8
     sql.push(")) select patient, sealed, (select count(*) from exact) > ").push_bind(EXACT_MAX);
     sql.push(" or (select count(*) from near) > ").push_bind(NEAR_MAX);
     sql.push(" from patients join found using (patient)");
-    QueryBuilder::<Postgres>::build_query_as(&mut sql).fetch_all(api.pool(NAME)).await
+    QueryBuilder::<Postgres>::build_query_as(&mut sql).fetch_all(&api.pool(NAME)).await
 }
 
 /// What the directory knows of one patient.
@@ -123,7 +123,7 @@ pub(super) async fn find(api: &QueryApi, patient: Uuid) -> Result<Option<Patient
     let row: Option<(i64, bool, Vec<u8>)> =
         sqlx::query_as("select sequence, withdrawn, sealed from patients where patient = $1")
             .bind(patient)
-            .fetch_optional(api.pool(NAME))
+            .fetch_optional(&api.pool(NAME))
             .await
             .map_err(database_problem)?;
     let Some((sequence, withdrawn, bytes)) = row else { return Ok(None) };

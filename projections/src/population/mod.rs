@@ -31,6 +31,10 @@ impl ReadModel for Population {
         2
     }
 
+    fn published(&self) -> &'static [&'static str] {
+        &["patients_by_age_band", "patients_by_condition", "patients_by_condition_and_age_band"]
+    }
+
     fn schema_sql(&self) -> &'static str {
         include_str!("schema.sql")
     }

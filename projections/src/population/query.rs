@@ -76,7 +76,7 @@ pub(super) async fn conditions(
         .bind(after_system)
         .bind(after_code)
         .bind(limit + 1)
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)?;
     let mut conditions: BTreeMap<Key, BTreeMap<String, i64>> = BTreeMap::new();
@@ -93,7 +93,7 @@ pub(super) async fn conditions(
 /// Everybody, by age band.
 pub(super) async fn age_bands(api: &QueryApi) -> Result<Vec<AgeBandCount>, Problem> {
     let rows: Vec<(String, i64)> = sqlx::query_as("select age_band, count(*) from member_age_bands group by age_band")
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)?;
     Ok(bands_of(&rows.into_iter().collect(), api.small_cell()))

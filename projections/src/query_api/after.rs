@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use nexus_event_store::PositionToken;
 use nexus_web::problem::Problem;
 use serde::Deserialize;
+use tokio::time::Instant;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{ObjectBuilder, Required, Type};
@@ -82,9 +83,17 @@ impl QueryApi {
         if after.positions.is_empty() {
             return Ok(());
         }
-        match self.watcher().wait_for(self.served(read_model), &after.positions, after.patience).await {
-            true => Ok(()),
-            false => Err(Problem::read_model_behind()),
+        let deadline = Instant::now() + after.patience;
+        loop {
+            let mut changes = self.versions().changes();
+            let patience = deadline.saturating_duration_since(Instant::now());
+            tokio::select! {
+                reached = self.watcher().wait_for(self.served(read_model), &after.positions, patience) => {
+                    return if reached { Ok(()) } else { Err(Problem::read_model_behind()) };
+                }
+                // What was waited for may have stopped moving: another version is served now.
+                Ok(()) = changes.changed() => {}
+            }
         }
     }
 }

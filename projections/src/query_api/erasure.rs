@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::{QueryApi, database_problem};
+use crate::engine::checkpoint::Name;
 use crate::engine::forgotten::{self, Forgotten};
 use crate::read_models;
 
@@ -138,17 +139,18 @@ async fn read_erasure(
         return Err(Problem::internal());
     }
     let forgotten = forgotten::of_subject(api.watch(), patient).await.map_err(database_problem)?;
-    let receipt = receipt(recorded, forgotten);
+    let receipt = receipt(&api, recorded, forgotten);
     let state = if receipt.complete { ErasureState::Erased } else { ErasureState::Underway };
     let signed = serde_json::to_value(&receipt).map_err(|_| Problem::internal())?;
     Ok(Json(ErasureBody { state, jws: Some(api.keyring().sign_receipt(&signed)), receipt: Some(receipt) }))
 }
 
-fn receipt(recorded: RecordedErasure, forgotten: Vec<Forgotten>) -> ErasureReceipt {
-    let is_done = |name: &str, version: i32| {
-        forgotten.iter().any(|it| (it.read_model.as_str(), it.version) == (name, version) && it.position.is_some())
+fn receipt(api: &QueryApi, recorded: RecordedErasure, forgotten: Vec<Forgotten>) -> ErasureReceipt {
+    let is_done = |name: Name<'_>| {
+        let done = |it: &Forgotten| (it.read_model.as_str(), it.version) == (name.read_model, name.version);
+        forgotten.iter().any(|it| done(it) && it.position.is_some())
     };
-    let complete = read_models().iter().all(|model| is_done(model.name(), model.version()));
+    let complete = read_models().iter().all(|model| is_done(api.served(model.name())));
     let key = |(id, fingerprint): (Uuid, Vec<u8>)| DestroyedKey { id, fingerprint: hex::encode(fingerprint) };
     let removed = |it: Forgotten| RemovedFromReadModel {
         done: it.position.is_some(),

@@ -14,6 +14,7 @@ mod health;
 mod openapi;
 mod router;
 mod sealed;
+mod served;
 mod service;
 mod state;
 

@@ -1,6 +1,5 @@
 //! The process behind the read door: pools, keyring, watcher, routes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +15,10 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::state::Served;
+use super::served::ServedVersions;
 use super::{QueryApi, QueryConfig, Settings, router};
-use crate::engine::Watcher;
-use crate::{all_read_models, schema_of};
+use crate::all_read_models;
+use crate::engine::{Watcher, versions};
 
 /// A request that gets no connection for so long is told that we are overloaded.
 const ACQUIRE_MAX: Duration = Duration::from_secs(3);
@@ -28,8 +27,8 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// No question takes longer than this.
 const STATEMENT_TIMEOUT: &str = "5s";
 const KEYS_CONNECTIONS: u32 = 4;
-/// One to read checkpoints, one to listen, one for lag.
-const WATCH_CONNECTIONS: u32 = 3;
+/// One to read checkpoints, two to listen (for them and for other versions), one for lag and versions.
+const WATCH_CONNECTIONS: u32 = 4;
 
 /// Routes that know no patient, and are asked all the time by whoever watches the platform.
 const UNRECORDED: &[&str] = &["/v1/read-models"];
@@ -58,7 +57,9 @@ impl QueryService {
         let log = database_options(&config.log_url).context("the log database's URL")?;
         let (kafka, topic) = (config.kafka.clone(), config.access_topic.clone());
         let recorder = Recorder::connect(log, kafka, topic, keyring.clone()).await.context("the access log")?;
-        Ok(Self::new(&read, config, keyring, verifier).recording(recorder))
+        let service = Self::new(&read, config, keyring, verifier).recording(recorder);
+        service.api.versions().look(&service.watch).await.context("the versions in the read database")?;
+        Ok(service)
     }
 
     /// Records every access. A service that was connected does.
@@ -70,12 +71,9 @@ impl QueryService {
     pub fn new(read: &PgConnectOptions, config: &QueryConfig, keyring: Keyring, verifier: Verifier) -> Self {
         let settings = Settings { small_cell: config.small_cell };
         let watch = pool(WATCH_CONNECTIONS).connect_lazy_with(reading(read, "projection"));
-        let served = all_read_models().into_iter().map(|model| {
-            let pool = pool(config.connections).connect_lazy_with(reading(read, &schema_of(model.as_ref())));
-            (model.name(), Served { version: model.version(), pool })
-        });
+        let versions = ServedVersions::new(read, config.connections);
         let watcher = Watcher::start(watch.clone());
-        let api = QueryApi::new(HashMap::from_iter(served), watch.clone(), keyring, watcher, settings);
+        let api = QueryApi::new(versions, watch.clone(), keyring, watcher, settings);
         let pipeline = Pipeline::new(verifier.clone());
         let pipeline = pipeline.limiting_callers(&config.rate_limit).open_to_browsers(&config.cors);
         Self { api, verifier, pipeline, watch, recorder: None }
@@ -131,23 +129,21 @@ impl QueryService {
     }
 }
 
-/// Whether the versions that this program was built with are the ones that are switched to. A door that is newer or older
-/// would answer from tables that are being filled, or are left behind.
+/// Whether what is served was made by this program's folds. A door that is newer or older would answer from tables that are
+/// being filled, or are left behind.
 async fn serves_what_is_active(read: &PgPool) -> bool {
-    let active: Result<Vec<(String, i32)>, _> =
-        sqlx::query_as("select read_model, active_version from projection.versions").fetch_all(read).await;
-    active.is_ok_and(|active| {
-        let is_active = |name: &str, version| active.iter().any(|it| (it.0.as_str(), it.1) == (name, version));
+    versions::all(read).await.is_ok_and(|known| {
+        let is_active = |name: &str, fold| known.iter().any(|it| it.active && it.read_model == name && it.fold == fold);
         all_read_models().iter().all(|model| is_active(model.name(), model.version()))
     })
 }
 
-fn pool(connections: u32) -> PgPoolOptions {
+pub(super) fn pool(connections: u32) -> PgPoolOptions {
     PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_MAX).idle_timeout(IDLE_MAX)
 }
 
 /// Connections that see one schema and write nothing, whatever the role may do.
-fn reading(read: &PgConnectOptions, schema: &str) -> PgConnectOptions {
+pub(super) fn reading(read: &PgConnectOptions, schema: &str) -> PgConnectOptions {
     read.clone().application_name("query-api").options([
         ("search_path", schema),
         ("default_transaction_read_only", "on"),

@@ -1,12 +1,12 @@
 //! What every handler needs, handed to it as axum's state.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use nexus_event_store::Keyring;
 use nexus_web::problem::Problem;
 use sqlx::PgPool;
 
+use super::served::{Follower, ServedVersions};
 use crate::engine::Watcher;
 use crate::engine::checkpoint::Name;
 
@@ -15,20 +15,13 @@ use crate::engine::checkpoint::Name;
 pub struct QueryApi(Arc<Shared>);
 
 struct Shared {
-    /// By the read model's name.
-    served: HashMap<&'static str, Served>,
+    versions: Arc<ServedVersions>,
+    _follower: Follower,
     /// Connections for checkpoints and lag.
     watch: PgPool,
     keyring: Keyring,
     watcher: Watcher,
     settings: Settings,
-}
-
-/// The version of a read model that this door serves.
-pub(super) struct Served {
-    pub(super) version: i32,
-    /// With its schema as search path.
-    pub(super) pool: PgPool,
 }
 
 /// What may be set from outside.
@@ -38,31 +31,30 @@ pub struct Settings {
     pub small_cell: i64,
 }
 
-impl Shared {
-    fn served(&self, read_model: &str) -> &Served {
-        self.served.get(read_model).expect("every read model of the registry is served")
-    }
-}
-
 impl QueryApi {
     pub(super) fn new(
-        served: HashMap<&'static str, Served>,
+        versions: Arc<ServedVersions>,
         watch: PgPool,
         keyring: Keyring,
         watcher: Watcher,
         settings: Settings,
     ) -> Self {
-        Self(Arc::new(Shared { served, watch, keyring, watcher, settings }))
+        let follower = versions.follow(watch.clone());
+        Self(Arc::new(Shared { versions, _follower: follower, watch, keyring, watcher, settings }))
     }
 
     /// The connections that see this read model's tables, and may only read.
-    pub fn pool(&self, read_model: &'static str) -> &PgPool {
-        &self.0.served(read_model).pool
+    pub fn pool(&self, read_model: &'static str) -> PgPool {
+        self.0.versions.pool(read_model)
     }
 
     /// The version of the read model that answers come from, and that is therefore waited for.
     pub(super) fn served(&self, read_model: &'static str) -> Name<'static> {
-        Name { read_model, version: self.0.served(read_model).version }
+        self.0.versions.name(read_model)
+    }
+
+    pub(super) fn versions(&self) -> &ServedVersions {
+        &self.0.versions
     }
 
     /// Opens what is sealed and hashes what is looked for.

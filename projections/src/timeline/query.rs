@@ -106,7 +106,7 @@ async fn rows(
         .bind(key.as_ref().map(|(_, resource_type, _)| resource_type.as_str()))
         .bind(key.as_ref().map(|(_, _, id)| *id))
         .bind(count)
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }
@@ -115,7 +115,7 @@ async fn rows(
 pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Problem> {
     sqlx::query_scalar("select exists (select from entries where patient = $1)")
         .bind(patient)
-        .fetch_one(api.pool(NAME))
+        .fetch_one(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }

@@ -100,7 +100,7 @@ async fn rows(api: &QueryApi, series: &Series, key: Option<Key>, count: i64) -> 
         .bind(key.map(|(_, observation, _)| observation))
         .bind(key.map(|(_, _, component)| component))
         .bind(count)
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }
@@ -108,7 +108,7 @@ async fn rows(api: &QueryApi, series: &Series, key: Option<Key>, count: i64) -> 
 pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Problem> {
     sqlx::query_scalar("select exists (select from patients where patient = $1)")
         .bind(patient)
-        .fetch_one(api.pool(NAME))
+        .fetch_one(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }

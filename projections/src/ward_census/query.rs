@@ -85,7 +85,7 @@ pub(super) async fn of_ward(
         .bind(location)
         .bind(after)
         .bind(limit + 1)
-        .fetch_all(api.pool(NAME))
+        .fetch_all(&api.pool(NAME))
         .await
         .map_err(database_problem)
 }
@@ -133,8 +133,12 @@ impl Row {
 
 /// One more place than the limit, with its name opened.
 pub(super) async fn counts(api: &QueryApi, after: Option<Uuid>, limit: i64) -> Result<Vec<WardCount>, Problem> {
-    let rows: Vec<(Option<Uuid>, Option<Vec<u8>>, i64)> =
-        sqlx::query_as(COUNTS).bind(after).bind(limit + 1).fetch_all(api.pool(NAME)).await.map_err(database_problem)?;
+    let rows: Vec<(Option<Uuid>, Option<Vec<u8>>, i64)> = sqlx::query_as(COUNTS)
+        .bind(after)
+        .bind(limit + 1)
+        .fetch_all(&api.pool(NAME))
+        .await
+        .map_err(database_problem)?;
     let mut counts = Vec::with_capacity(rows.len());
     let sealed = rows.iter().filter_map(|(location, bytes, _)| {
         let location = (*location)?;

@@ -199,7 +199,7 @@ async fn ten_patients_are_gone_and_the_others_stay_row_for_row() {
     let rebuild = Engine::start(&config, read_models());
     wait_level(&world, &again).await;
     for model in read_models() {
-        let schema = schema_of(model.as_ref());
+        let schema = schema_of(model.name(), model.version());
         let hashes = row_hashes(&world.read, &schema).await.unwrap();
         assert_eq!(hashes, row_hashes(&again, &schema).await.unwrap(), "{schema}");
     }

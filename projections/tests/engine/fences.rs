@@ -1,6 +1,6 @@
 //! Owners of yesterday, and two who both believe that a partition is theirs.
 
-use nexus_projections::engine::checkpoint::{Anchor, Name, Ownership, advance, take};
+use nexus_projections::engine::checkpoint::{Anchor, Name, Ownership, Purpose, advance, take};
 use nexus_projections::engine::{Engine, EngineConfig};
 
 use crate::world::{Toy, World, eventually};
@@ -15,8 +15,8 @@ fn moved(from: &Ownership, by: i64) -> Ownership {
 #[tokio::test]
 async fn an_owner_of_yesterday_changes_zero_rows() {
     let world = World::new(1).await;
-    let (_, zombie) = take(&world.read, NAME, &[3], "first").await.unwrap()[0];
-    let (_, owner) = take(&world.read, NAME, &[3], "second").await.unwrap()[0];
+    let (_, zombie) = take(&world.read, NAME, Purpose::Serve, &[3], "first").await.unwrap()[0];
+    let (_, owner) = take(&world.read, NAME, Purpose::Serve, &[3], "second").await.unwrap()[0];
     assert_eq!((zombie.epoch, owner.epoch), (1, 2));
     let mut connection = world.read.acquire().await.unwrap();
     // The position is still the one that the zombie knows; only the epoch tells them apart.
@@ -30,14 +30,14 @@ async fn an_owner_of_yesterday_changes_zero_rows() {
 #[tokio::test]
 async fn a_checkpoint_moves_only_from_where_its_owner_left_it() {
     let world = World::new(1).await;
-    let (_, owner) = take(&world.read, NAME, &[0], "owner").await.unwrap()[0];
+    let (_, owner) = take(&world.read, NAME, Purpose::Serve, &[0], "owner").await.unwrap()[0];
     let mut connection = world.read.acquire().await.unwrap();
     assert_eq!(advance(&mut connection, NAME, 0, &owner, &moved(&owner, 5)).await.unwrap(), Some(0));
     assert_eq!(advance(&mut connection, NAME, 0, &owner, &moved(&owner, 7)).await.unwrap(), None, "repeated");
     let ahead = moved(&owner, 9);
     assert_eq!(advance(&mut connection, NAME, 0, &ahead, &moved(&ahead, 1)).await.unwrap(), None, "skipped");
     drop(connection);
-    let (_, taken) = take(&world.read, NAME, &[0], "next").await.unwrap()[0];
+    let (_, taken) = take(&world.read, NAME, Purpose::Serve, &[0], "next").await.unwrap()[0];
     assert_eq!((taken.epoch, taken.position), (2, 5));
     assert_eq!(taken.anchor, Some(Anchor { offset: 4, position: 5 }));
     world.gone().await;

@@ -11,6 +11,7 @@ mod group;
 mod killed;
 mod operator;
 mod parking;
+mod rebuild;
 mod topic;
 mod turns;
 mod waiting;

@@ -15,8 +15,9 @@ use nexus_event_store::{
     partition_of,
 };
 use nexus_projections::engine::parked::Retry;
+use nexus_projections::engine::rebuild::{Pace, Rebuild};
 use nexus_projections::engine::{EngineConfig, GroupProtocol, Limits, migrate_models};
-use nexus_projections::{ApplyError, Event, ReadModel};
+use nexus_projections::{ApplyError, Event, ReadModel, schema_of};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
@@ -136,9 +137,15 @@ impl World {
         master_key_file(&self.name)
     }
 
+    /// What an operator has for versions.
+    pub fn rebuild(&self, model: Arc<Toy>, pace: Pace) -> Rebuild {
+        let owner = self.server.clone().database(&format!("{}_read", self.name));
+        Rebuild::new(&owner, LogReader::new(self.log.clone()), self.keyring.clone(), model, pace)
+    }
+
     /// What an operator has for parked events.
     pub fn retry(&self, model: Arc<Toy>) -> Retry {
-        Retry::new(&self.config().read_database, self.keyring.clone(), model)
+        Retry::new(&self.config().read_database, self.keyring.clone(), model, 1)
     }
 
     /// The URL of one of the databases, for a program that is started.
@@ -220,13 +227,12 @@ impl World {
     }
 
     pub async fn positions(&self, model: &Toy) -> BTreeMap<i32, i64> {
-        let rows: Vec<(i32, i64)> = sqlx::query_as(
-            "select partition, position from projection.checkpoints where read_model = $1 and version = 1",
-        )
-        .bind(model.name())
-        .fetch_all(&self.read)
-        .await
-        .unwrap_or_default();
+        let rows: Vec<(i32, i64)> =
+            sqlx::query_as("select partition, position from projection.checkpoints where read_model = $1 and served")
+                .bind(model.name())
+                .fetch_all(&self.read)
+                .await
+                .unwrap_or_default();
         rows.into_iter().collect()
     }
 
@@ -251,8 +257,13 @@ impl World {
     }
 
     pub async fn rows(&self, model: &Toy) -> BTreeMap<Uuid, (i64, String)> {
+        self.rows_in(model, 1).await
+    }
+
+    pub async fn rows_in(&self, model: &Toy, version: i32) -> BTreeMap<Uuid, (i64, String)> {
+        let schema = schema_of(model.name(), version);
         let rows: Vec<(Uuid, i64, String)> =
-            sqlx::query_as(&format!("select subject, events, trail from {}_v1.tallies", model.name()))
+            sqlx::query_as(&format!("select subject, events, trail from {schema}.tallies"))
                 .fetch_all(&self.read)
                 .await
                 .unwrap();

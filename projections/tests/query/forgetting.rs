@@ -149,7 +149,10 @@ async fn forgetting_leaves_no_row() {
     let both = count(&world).await;
     for model in read_models() {
         let mut tx = world.read.begin().await.unwrap();
-        let path = format!("set local search_path = {}; set local role nexus_projector", schema_of(model.as_ref()));
+        let path = format!(
+            "set local search_path = {}; set local role nexus_projector",
+            schema_of(model.name(), model.version())
+        );
         tx.execute(path.as_str()).await.unwrap();
         model.forget(&mut tx, id, &world.keyring).await.unwrap();
         model.forget(&mut tx, id, &world.keyring).await.unwrap();

@@ -45,7 +45,7 @@ async fn afterwards(world: &World, index: usize, mut resource: Value) -> Vec<Eve
 async fn hashes(read: &PgPool) -> BTreeMap<String, (i64, String)> {
     let mut all = BTreeMap::new();
     for model in read_models() {
-        let schema = schema_of(model.as_ref());
+        let schema = schema_of(model.name(), model.version());
         for (table, hash) in row_hashes(read, &schema).await.unwrap() {
             all.insert(format!("{schema}.{table}"), hash);
         }

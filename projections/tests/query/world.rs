@@ -191,7 +191,10 @@ impl World {
     pub async fn apply_to(&self, model: &dyn ReadModel, read: &PgPool, events: &[Event]) {
         let wanted: Vec<_> = events.iter().filter(|event| model.wants(&event.aggregate_type)).cloned().collect();
         let mut tx = read.begin().await.unwrap();
-        let path = format!("set local search_path = {}; set local role nexus_projector", schema_of(model));
+        let path = format!(
+            "set local search_path = {}; set local role nexus_projector",
+            schema_of(model.name(), model.version())
+        );
         tx.execute(path.as_str()).await.unwrap();
         model.apply(&mut tx, &wanted, &self.keyring).await.unwrap();
         tx.commit().await.unwrap();

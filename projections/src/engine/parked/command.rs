@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{ParkedSubject, Retry, discard, list, next_subject};
 use crate::engine::checkpoint::Name;
+use crate::engine::versions;
 use crate::read_model::ReadModel;
 use crate::registry::all_read_models;
 
@@ -83,15 +84,21 @@ impl ParkedCommand {
         match self.action {
             Action::List { read_model, limit, json } => show(&pool, read_model, limit, json, out).await,
             Action::Retry { keys, read_model, subject } => {
+                let name = served(&pool, read_model).await?;
                 let model = model(read_model)?;
-                let retry = Retry::new(&read, keys.open().await?, model.clone());
+                if versions::served(&pool, model.as_ref()).await?.is_none() {
+                    bail!(
+                        "what is served of {read_model} was made by another version of the program, which has to retry"
+                    );
+                }
+                let retry = Retry::new(&read, keys.open().await?, model, name.version);
                 match subject {
                     Some(subject) => Ok(exit_code(retry_one(&retry, subject, out).await?)),
-                    None => retry_all(&retry, &pool, name_of(model.as_ref()), out).await,
+                    None => retry_all(&retry, &pool, name, out).await,
                 }
             }
             Action::Discard { read_model, subject, position } => {
-                let name = name_of(model(read_model)?.as_ref());
+                let name = served(&pool, read_model).await?;
                 if !discard(&pool, name, subject, position).await? {
                     bail!("{read_model} has no parked event of {subject} at position {position}");
                 }
@@ -128,7 +135,7 @@ async fn show(
 ) -> anyhow::Result<ExitCode> {
     let mut listed = Vec::new();
     for model in all_read_models().into_iter().filter(|model| of.is_none_or(|name| name == model.name())) {
-        let name = name_of(model.as_ref());
+        let name = served(pool, model.name()).await?;
         let subjects = list(pool, name, limit).await?.into_iter();
         listed.extend(subjects.map(|parked| Listed { read_model: model.name(), version: name.version, parked }));
     }
@@ -177,7 +184,7 @@ fn exit_code(all_done: bool) -> ExitCode {
 }
 
 /// The registered name that is meant; an unknown one is refused, so that a misspelt one does not look empty.
-fn read_model(name: &str) -> Result<&'static str, String> {
+pub(crate) fn read_model(name: &str) -> Result<&'static str, String> {
     let names: Vec<_> = all_read_models().iter().map(|model| model.name()).collect();
     names
         .iter()
@@ -186,12 +193,14 @@ fn read_model(name: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("one of {} is expected", names.join(", ")))
 }
 
-fn model(name: &str) -> anyhow::Result<Arc<dyn ReadModel>> {
+pub(crate) fn model(name: &str) -> anyhow::Result<Arc<dyn ReadModel>> {
     all_read_models().into_iter().find(|model| model.name() == name).context("a read model that is not registered")
 }
 
-fn name_of(model: &dyn ReadModel) -> Name<'static> {
-    Name { read_model: model.name(), version: model.version() }
+/// The version that readers see.
+async fn served(pool: &PgPool, read_model: &'static str) -> anyhow::Result<Name<'static>> {
+    let version = versions::active(&mut *pool.acquire().await?, read_model).await?;
+    Ok(Name { read_model, version: version.with_context(|| format!("the read database has no {read_model}"))? })
 }
 
 async fn pool(database: PgConnectOptions) -> Result<PgPool, sqlx::Error> {

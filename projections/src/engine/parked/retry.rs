@@ -11,7 +11,7 @@ use super::{Parked, queue, remove_until};
 use crate::engine::apply;
 use crate::engine::checkpoint::Name;
 use crate::engine::fault::Fault;
-use crate::engine::host::{Fold, pool_of};
+use crate::engine::host::{Fold, Target};
 use crate::engine::open;
 use crate::read_model::ReadModel;
 
@@ -37,14 +37,14 @@ pub enum RetryError {
 /// Replays queues. Works beside running consumers, in any process.
 pub struct Retry {
     fold: Fold,
-    pool: PgPool,
+    target: Target,
 }
 
 impl Retry {
-    /// For one read model.
-    pub fn new(read_database: &PgConnectOptions, keyring: Keyring, model: Arc<dyn ReadModel>) -> Self {
-        let pool = pool_of(read_database, model.as_ref());
-        Self { fold: Fold { model, keyring }, pool }
+    /// For a version of a read model, which this program's fold has made.
+    pub fn new(read_database: &PgConnectOptions, keyring: Keyring, model: Arc<dyn ReadModel>, version: i32) -> Self {
+        let name = Name { read_model: model.name(), version };
+        Self { fold: Fold { model, keyring }, target: Target::served(name, read_database) }
     }
 
     /// Replays the queue of a subject in order, until it is empty or an event fails again.
@@ -61,8 +61,8 @@ impl Retry {
 
     async fn step(&self, subject: Uuid) -> Result<Retried, Fault> {
         let database = |error: sqlx::Error| Fault::of_database(&error);
-        let name = self.fold.name();
-        let mut tx = self.pool.begin().await.map_err(database)?;
+        let name = self.target.name;
+        let mut tx = self.target.pool.begin().await.map_err(database)?;
         let Some(partition) = lock_partition_of(&mut tx, name, subject).await.map_err(database)? else {
             return Ok(Retried { applied: 0, stopped_at: None });
         };

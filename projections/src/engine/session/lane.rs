@@ -15,7 +15,7 @@ use super::store_offset;
 use crate::engine::batch::Record;
 use crate::engine::checkpoint::Ownership;
 use crate::engine::context::Context;
-use crate::engine::host::Host;
+use crate::engine::host::{Host, Target};
 use crate::engine::metrics::{Gauges, Progress};
 use crate::engine::partition::{Halt, Partition};
 use crate::engine::source::Source;
@@ -26,6 +26,13 @@ pub(crate) struct Lane {
     stop: CancellationToken,
     gauges: Gauges,
     pub(crate) progress: Arc<Progress>,
+}
+
+/// A partition that was taken over, and the tables that it is of.
+pub(crate) struct Owned {
+    pub(crate) target: Arc<Target>,
+    pub(crate) partition: i32,
+    pub(crate) owned: Ownership,
 }
 
 /// The records of a partition together with the consumer they come from.
@@ -43,8 +50,7 @@ pub(crate) fn split(consumer: &Arc<BaseConsumer<Context>>, topic: &str, partitio
 impl Lane {
     pub(crate) fn start(
         host: Arc<Host>,
-        number: i32,
-        owned: Ownership,
+        Owned { target, partition: number, owned }: Owned,
         start: Start,
         split: Split,
         broken: mpsc::Sender<&'static str>,
@@ -53,14 +59,14 @@ impl Lane {
         let continuity = Continuity::new(start);
         let progress = Arc::new(Progress::new(owned.position, continuity.next_offset()));
         let gauges = Gauges::new(host.name(), number);
-        let partition = Partition::new(host.clone(), number, owned, progress.clone(), stop.clone());
+        let partition = Partition::new(host.clone(), target, number, owned, progress.clone(), stop.clone());
         let reader = Reader { host, number, split, continuity, progress: progress.clone(), gauges: gauges.clone() };
         reader.say_start(start);
         let stopping = stop.clone();
         let task = tokio::spawn(async move {
             let reason = match AssertUnwindSafe(reader.run(partition, &stopping)).catch_unwind().await {
                 Ok(Halt::Stopped) => return,
-                Ok(Halt::Lost) => "a checkpoint went back",
+                Ok(halt) => halt.reason(),
                 Err(_) => "a partition's task panicked",
             };
             if broken.try_send(reason).is_err() {

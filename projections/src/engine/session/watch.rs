@@ -92,7 +92,7 @@ impl Watch {
                 return Some("lag without progress");
             }
         }
-        note_heads(&self.host.pool, self.host.fold.model.log(), &heads).await;
+        note_heads(&self.host.target().pool, self.host.fold.model.log(), &heads).await;
         None
     }
 }
