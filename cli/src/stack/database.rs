@@ -1,16 +1,18 @@
 //! Databases, roles and schemas of a stack. Safe to repeat: a later version finds what is there and upgrades it.
 
 use anyhow::{Context, Result};
-use nexus_event_store::PARTITIONS_DEFAULT;
+use nexus_event_store::{Keyring, MasterKey, PARTITIONS_DEFAULT, database_options};
 use nexus_local::kafka::{ADMINISTRATOR, Rule, Things};
+use nexus_projections::engine::rebuild::Sources;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::identity::{KEYCLOAK_DATABASE, KeycloakSecrets};
 use super::secrets::DATABASE_ROLES;
 use super::{ACCESS_TOPIC, IdentityProvider, Secrets, Stack, TOPIC};
 
 const OWNER: &str = "nexus_migrator";
+const PROJECTOR: &str = "nexus_projector";
 const ANALYST: &str = "nexus_analyst";
 
 /// Each database and the roles that may enter it.
@@ -81,20 +83,33 @@ pub async fn create_topics(stack: &Stack) -> Result<()> {
     tokio::task::spawn_blocking(move || broker.allow(&RULES)).await?
 }
 
+/// How the commands of this program reach a database.
+pub fn options(stack: &Stack, secrets: &Secrets, role: &str, database: &str) -> Result<PgConnectOptions> {
+    let password = secrets.databases.get(role).map(String::as_str);
+    let tls = stack.tls_files(ADMINISTRATOR);
+    Ok(database_options(&stack.postgres(secrets).url(role, password, database, Some(&tls)))?)
+}
+
 pub async fn connect(stack: &Stack, secrets: &Secrets, role: &str, database: &str) -> Result<PgPool> {
-    let url = stack.postgres(secrets).url(
-        role,
-        secrets.databases.get(role).map(String::as_str),
-        database,
-        Some(&stack.tls_files(ADMINISTRATOR)),
-    );
-    let pool = PgPoolOptions::new().max_connections(2).connect(&url).await;
+    let pool = PgPoolOptions::new().max_connections(2).connect_with(options(stack, secrets, role, database)?).await;
     pool.with_context(|| format!("can't connect to {database} as {role}"))
 }
 
 /// A database of a stack, as the owner of its schemas: for an operator, never for a service.
 pub async fn connect_as_owner(stack: &Stack, database: &str) -> Result<PgPool> {
     connect(stack, &Secrets::load(stack)?, OWNER, database).await
+}
+
+/// What rebuilding a read model needs: the read database's owner, and what a projector has.
+pub async fn rebuild_sources(stack: &Stack) -> Result<Sources> {
+    let secrets = Secrets::load(stack)?;
+    let keys = connect(stack, &secrets, PROJECTOR, "nexus_keys").await?;
+    let master = MasterKey::from_file(stack.secret_file("master.key"))?;
+    Ok(Sources {
+        read: options(stack, &secrets, OWNER, "nexus_read")?,
+        log: options(stack, &secrets, PROJECTOR, "nexus_log")?,
+        keyring: Keyring::connect(keys, master).await.context("nexus_keys")?,
+    })
 }
 
 /// Said each time: a role that was given more by hand does not keep it.

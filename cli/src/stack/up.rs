@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nexus_local::{Ports, jars, keycloak, wait_until};
+use nexus_projections::engine::rebuild;
 use nix::sys::signal::Signal;
+use tokio_util::sync::CancellationToken;
 
 use super::state::{Lock, State, supervisor_runs};
 use super::{IdentityProvider, Secrets, Service, Stack, certificates, database, down, identity, logs, status, tour};
@@ -50,6 +52,7 @@ pub async fn up(stack: &Stack, options: &args::Up) -> Result<ExitCode> {
     output::step("PostgreSQL and Kafka ready", wait_ready(stack, &foundations, FOUNDATION_DEADLINE)).await?;
     output::step("databases, roles, schemas, topics", prepare(stack, &secrets)).await?;
     restart_outdated(stack).await?;
+    bring_read_models_up_to_date(stack, &secrets).await?;
     output::step("services ready", wait_ready(stack, &Service::of(stack), services_deadline(stack))).await?;
     if !options.no_sample && !stack.sample_marker().exists() {
         load_sample(stack).await?;
@@ -70,6 +73,18 @@ async fn choose_identity_provider(stack: &Stack, options: &args::Up) -> Result<(
         output::step("Keycloak at hand", identity::prepare_keycloak(stack)).await?;
     }
     Ok(())
+}
+
+/// What another version of this program has filled is filled anew, beside it; the log tells all that it takes.
+async fn bring_read_models_up_to_date(stack: &Stack, secrets: &Secrets) -> Result<()> {
+    let outdated = rebuild::outdated(&database::connect(stack, secrets, "nexus_migrator", "nexus_read").await?).await?;
+    if outdated.is_empty() {
+        return Ok(());
+    }
+    let sources = database::rebuild_sources(stack).await?;
+    let filled =
+        async { rebuild::upgrade(&sources, &outdated, &mut std::io::stdout(), &CancellationToken::new()).await };
+    output::step("read models of this version filled", filled).await
 }
 
 fn services_deadline(stack: &Stack) -> Duration {

@@ -7,11 +7,13 @@ use axum::http::{Request, StatusCode};
 use nexus_auth::Role;
 use nexus_event_store::relay::{Relay, RelayConfig};
 use nexus_event_store::{Append, ClaimRules, EventLog, Expectation, LogConfig, LogReader, Metadata, NewEvent, Outcome};
+use nexus_projections::engine::rebuild::{Pace, Rebuild};
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::read_models;
 use nexus_testkit::{TestDatabase, TestTopic, kafka_address};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -26,7 +28,7 @@ struct Pipeline {
     log: EventLog,
     engine: Engine,
     stop: CancellationToken,
-    _database: TestDatabase,
+    database: TestDatabase,
     _topic: TestTopic,
 }
 
@@ -57,7 +59,7 @@ impl Pipeline {
             limits: Limits::default(),
         };
         let engine = Engine::start(&config, read_models());
-        Self { log, engine, stop, _database: database, _topic: topic }
+        Self { log, engine, stop, database, _topic: topic }
     }
 
     /// Appends the first event of a resource; the position token.
@@ -149,6 +151,64 @@ async fn who_shows_a_position_sees_the_write_in_every_read_model() {
     assert_eq!(without_waiting.items().len(), 21);
     let chart = seen(&world, &nurse, &format!("/v1/patients/{id}/chart?section=problems&position={token}")).await;
     assert_eq!(chart.json()["sections"][0]["items"].as_array().unwrap().len(), 21);
+    pipeline.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_is_served_while_readers_go_on() {
+    let world = World::new().await;
+    let pipeline = Pipeline::start(&world).await;
+    let id = Uuid::new_v4();
+    let token = pipeline.append(id, "Patient", "Registered", patient(id, "Cormier", "Chi", "1959-07-30")).await;
+    world.take_into_care(id).await;
+    let nurse = world.issuer.token(Role::Nurse);
+    let paths = [format!("/v1/patients/{id}/timeline"), format!("/v1/patients/{id}/chart?section=problems")];
+    for path in &paths {
+        let first = format!("{path}{}position={token}", if path.contains('?') { '&' } else { '?' });
+        assert_eq!(seen(&world, &nurse, &first).await.status, StatusCode::OK);
+    }
+    let owner: PgConnectOptions = world.read_database.url("postgres").parse().unwrap();
+    let stop = CancellationToken::new();
+    // The nurse's relation to the patient is not from the log, but put there for this test.
+    let switched = || read_models().into_iter().filter(|model| model.name() != "access_grants");
+    let switching = async {
+        for model in switched() {
+            let log = LogReader::new(pipeline.database.pool().await);
+            let rebuild = Rebuild::new(&owner, log, world.keyring.clone(), model, Pace::default());
+            let running = rebuild.begin().await.unwrap();
+            running.fill(&stop, |_| {}).await.unwrap();
+            running.switch(&stop).await.unwrap();
+        }
+    };
+    // Each reader sees its own writes, and never fewer than before, whichever version answers.
+    let reading = async {
+        let mut written = 0;
+        while !stop.is_cancelled() {
+            let problem = condition(Uuid::new_v4(), id, &format!("{written}"), "active", "2020-01-01");
+            let token = pipeline.append(id, "Condition", "Recorded", problem).await;
+            written += 1;
+            let headers = [("nexus-position", token.as_str())];
+            let timeline = world.get_with(&nurse, &paths[0], &headers).await;
+            assert_eq!(timeline.items().len(), (written + 1).min(50), "after {written} writes");
+            let chart = world.get_with(&nurse, &paths[1], &headers).await;
+            assert_eq!(chart.status, StatusCode::OK, "after {written} writes: {}", chart.json());
+        }
+        written
+    };
+    let ((), written) = tokio::join!(
+        async {
+            switching.await;
+            stop.cancel()
+        },
+        reading
+    );
+    assert!(written > 10, "only {written} writes");
+    let lags = world.get(Role::Operator, "/v1/read-models").await.items();
+    for model in switched() {
+        let next = i64::from(model.version()) + 1;
+        let of_model = |lag: &&Value| lag["readModel"] == model.name();
+        assert!(lags.iter().filter(of_model).all(|lag| lag["version"] == next), "{} is not switched", model.name());
+    }
     pipeline.stop().await;
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Comparison, OneSubject, Pace, Progress, Rebuild, Running, TableComparison};
 use crate::engine::parked::{model, read_model};
 use crate::engine::versions;
-use crate::read_model::Log;
+use crate::read_model::{Log, ReadModel};
 use crate::registry::all_read_models;
 
 /// How often progress is told to whoever is not a terminal.
@@ -189,24 +189,29 @@ impl Sources {
     }
 }
 
-/// A read model whose served version was made by another version of the program. Filled and switched to by an upgrade.
+/// The read models of which another version of the program has made what is served.
+pub async fn outdated(read: &PgPool) -> anyhow::Result<Vec<&'static str>> {
+    let versions = versions::all(read).await.context("the read database")?;
+    let is_own = |model: &dyn ReadModel| {
+        versions.iter().any(|it| it.active && it.read_model == model.name() && it.fold == model.version())
+    };
+    let models = all_read_models().into_iter().filter(|model| !is_own(model.as_ref()));
+    Ok(models.map(|model| model.name()).collect())
+}
+
+/// Fills read models with this program's folds and switches to them: their rows are expected to be different.
 pub async fn upgrade(
     sources: &Sources,
-    pace: Pace,
+    read_models: &[&'static str],
     out: &mut impl Write,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let versions = versions::all(&pool(&sources.read).await.context("the read database")?).await?;
-    for model in all_read_models() {
-        let own = |it: &&versions::Version| it.read_model == model.name() && it.active && it.fold == model.version();
-        if versions.iter().any(|it| own(&it)) {
-            continue;
-        }
-        let rebuild = sources.rebuild(model.name(), pace)?;
+    for read_model in read_models {
+        let rebuild = sources.rebuild(read_model, Pace { share: 100, ..Pace::default() })?;
         let running = rebuild.begin().await?;
-        fill(&running, model.name(), stop).await?;
+        fill(&running, read_model, stop).await?;
         running.switch(stop).await?;
-        say_switched(&running, model.name(), out)?;
+        say_switched(&running, read_model, out)?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ use super::migrate;
 use super::versions::{self, Version};
 use crate::read_model::{ReadModel, schema_of};
 
-pub use command::{Sources, VersionsAction, VersionsCommand, upgrade};
+pub use command::{Sources, VersionsAction, VersionsCommand, outdated, upgrade};
 pub use compare::{Comparison, Difference, TableComparison};
 pub use fill::{Pace, Progress};
 pub use one_subject::OneSubject;
