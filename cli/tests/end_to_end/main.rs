@@ -9,11 +9,13 @@ mod canary;
 mod erasure;
 mod lines;
 mod log;
+mod rebuild;
 mod rows;
 mod sent;
 mod stack;
 mod transport;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -48,6 +50,7 @@ async fn a_disturbed_import_ends_like_an_undisturbed_one() {
     transport::certificates_are_renewed_under_load(&calm).await;
     let gone: Vec<&str> = sent.patients().into_iter().filter(|id| ![PRINTED, TWICE].contains(id)).take(3).collect();
     erasure::leaves_nothing_and_nobody_else_notices(&calm, &sent, &gone, PRINTED).await;
+    rebuild::comes_out_equal(&calm).await;
     calm.down().await;
 
     let stormy = Stack::start(&["--no-sample"]).await;
@@ -78,6 +81,20 @@ async fn ten_of_many_patients_are_erased_under_load() {
     assert_eq!(imported["refused"], json!(0), "{imported}");
     erasure::leaves_nothing_and_nobody_else_notices(&stack, &sent, &sent.patients()[..10], PRINTED).await;
     stack.down().await;
+}
+
+/// Every read model is rebuilt while commands and queries go on: `NEXUS_TEST_PATIENTS` as above, `NEXUS_TEST_SHARE` is the
+/// rebuild's share of the time in percent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes and a folder of patients"]
+async fn read_models_are_rebuilt_under_load() {
+    let folder = std::env::var("NEXUS_TEST_PATIENTS").expect("NEXUS_TEST_PATIENTS is a folder of bundles");
+    let share = std::env::var("NEXUS_TEST_SHARE").unwrap_or("25".to_owned());
+    let (sent, stack) = (Sent::folder(folder.as_ref()), Arc::new(Stack::start(&["--no-sample"]).await));
+    let imported = stack.import(folder.as_ref()).await;
+    assert_eq!(imported["refused"], json!(0), "{imported}");
+    rebuild::disturbs_nobody(stack.clone(), &sent.patients(), &share).await;
+    Arc::into_inner(stack).unwrap().down().await;
 }
 
 /// Search, chart, record, and read one's own write, as `up` prints them.

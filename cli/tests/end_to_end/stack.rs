@@ -47,7 +47,7 @@ impl Stack {
     }
 
     /// The status, once everything is ready: on a busy machine a single probe may come too late.
-    async fn ready_status(&self) -> Value {
+    pub async fn ready_status(&self) -> Value {
         let started = Instant::now();
         loop {
             let output = self.command(&["status", "--json"]).output().unwrap();
@@ -234,7 +234,7 @@ impl Stack {
             let rows: Vec<(i32, i64, i64)> = sqlx::query_as(
                 "select partition, min(position), count(*)
                  from projection.checkpoints join projection.versions using (read_model)
-                 where log = 'events' group by partition order by partition",
+                 where log = 'events' and served group by partition order by partition",
             )
             .fetch_all(read)
             .await
