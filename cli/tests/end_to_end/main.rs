@@ -5,9 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod away;
 mod canary;
 mod erasure;
 mod lines;
+mod load;
 mod log;
 mod rebuild;
 mod rows;
@@ -94,6 +96,18 @@ async fn read_models_are_rebuilt_under_load() {
     let imported = stack.import(folder.as_ref()).await;
     assert_eq!(imported["refused"], json!(0), "{imported}");
     rebuild::disturbs_nobody(stack.clone(), &sent.patients(), &share).await;
+    Arc::into_inner(stack).unwrap().down().await;
+}
+
+/// One read model's database is away for a minute: `NEXUS_TEST_PATIENTS` as above.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes and a folder of patients"]
+async fn a_read_models_database_goes_away() {
+    let folder = std::env::var("NEXUS_TEST_PATIENTS").expect("NEXUS_TEST_PATIENTS is a folder of bundles");
+    let (sent, stack) = (Sent::folder(folder.as_ref()), Arc::new(Stack::start(&["--no-sample"]).await));
+    let imported = stack.import(folder.as_ref()).await;
+    assert_eq!(imported["refused"], json!(0), "{imported}");
+    away::leaves_the_others_alone(stack.clone(), &sent.patients()).await;
     Arc::into_inner(stack).unwrap().down().await;
 }
 

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use nexus_event_store::{Keyring, LogReader, MasterKey};
-use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Hashes, Limits, migrate, row_hashes_with};
-use nexus_projections::{read_models, schema_of};
+use nexus_projections::engine::{
+    Engine, EngineConfig, GroupProtocol, Hashes, Limits, migrate, row_hashes, row_hashes_with,
+};
+use nexus_projections::{ReadModel, read_models, schema_of};
 use sqlx::PgPool;
 
 use crate::stack::Stack;
@@ -56,7 +58,7 @@ pub async fn are_those_of_an_undisturbed_fold(stack: &Stack) {
     assert_same(&hashes(&again, &[]).await, &served);
 }
 
-async fn config(stack: &Stack, read: &PgPool) -> EngineConfig {
+pub async fn config(stack: &Stack, read: &PgPool) -> EngineConfig {
     let master = MasterKey::from_file(stack.folder.join("secrets/master.key")).unwrap();
     EngineConfig {
         kafka: stack.kafka(),
@@ -69,6 +71,11 @@ async fn config(stack: &Stack, read: &PgPool) -> EngineConfig {
         owner: "end-to-end".to_owned(),
         limits: Limits::default(),
     }
+}
+
+/// The rows of one read model.
+pub async fn of_one(read: &PgPool, model: &dyn ReadModel) -> Hashes {
+    row_hashes(read, &schema_of(model.name(), model.version())).await.unwrap()
 }
 
 async fn hashes(read: &PgPool, instead: &[(&str, &str, &'static str)]) -> Hashes {

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use nexus_event_store::SealedEvent;
-use nexus_projections::engine::Engine;
 use nexus_projections::engine::checkpoint::Name;
 use nexus_projections::engine::parked::{BEHIND, discard, list};
+use nexus_projections::engine::{Engine, EngineConfig, Limits, row_hashes};
 use uuid::Uuid;
 
 use crate::world::{Poison, Toy, World, assert_same};
@@ -88,6 +88,38 @@ async fn an_event_that_the_database_refuses_parks_its_subject_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_makes_the_read_model_panic_parks_its_subject_only() {
     poisoned(Poison::Panic, "panicked").await;
+}
+
+/// Of very many events one is bad: one subject waits, nobody else notices, and afterwards nothing shows that it happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_event_among_a_hundred_thousand() {
+    const EVENTS: usize = 100_000;
+    let (calm, toy) = (Toy::named("calm"), Toy::named("toy"));
+    let world = World::with_models(1_000, &[calm.clone(), toy.clone()]).await;
+    let events = world.append(EVENTS).await;
+    let bad = &events[EVENTS / 2];
+    let victim = bad.header.subject;
+    toy.poison.lock().unwrap().insert(bad.header.aggregate_id, Poison::Database);
+    let config = EngineConfig { limits: Limits::default(), ..world.config() };
+    let engine = Engine::start(&config, vec![calm.clone(), toy.clone()]);
+    world.produce(&events).await;
+    for model in [&calm, &toy] {
+        world.wait_caught_up(model).await;
+    }
+    let parked = list(&world.read, NAME, 10).await.unwrap();
+    let [parked] = parked.as_slice() else { panic!("one subject, and not {parked:?}") };
+    assert_eq!((parked.subject, parked.position), (victim, bad.position));
+    let differing = world.rows(&calm).await.into_iter().collect::<HashSet<_>>();
+    let rows = world.rows(&toy).await.into_iter().collect::<HashSet<_>>();
+    assert_eq!(differing.symmetric_difference(&rows).count(), 2, "the victim's row and no other");
+    toy.poison.lock().unwrap().clear();
+    let retried = world.retry(toy.clone()).subject(victim).await.unwrap();
+    assert_eq!((retried.applied, retried.stopped_at), (u64::try_from(parked.waiting).unwrap(), None));
+    let hashes = row_hashes(&world.read, "calm_v1").await.unwrap();
+    assert_eq!(hashes["tallies"].0, 1_000);
+    assert_eq!(hashes, row_hashes(&world.read, "toy_v1").await.unwrap());
+    engine.stop().await;
+    world.gone().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
