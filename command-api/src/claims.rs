@@ -30,8 +30,11 @@ fn claimed(
 fn claimed_by<A: Record>(events: Vec<StoredEvent>) -> Result<Claimed, ReadError> {
     let mut state = A::default();
     let (mut held, mut given_up) = (Vec::<Claim>::new(), Vec::<Claim>::new());
-    for stored in events {
-        let event = read::<A>(&stored.header.event_type, &stored.header.event_version, stored.payload)?;
+    let mut read_all = Vec::with_capacity(events.len());
+    for StoredEvent { header, payload, .. } in events {
+        read_all.extend(read::<A>(&header.event_type, &header.event_version, payload)?);
+    }
+    for event in read_all {
         for change in state.claims(&event) {
             match change {
                 ClaimChange::Take(claim) => {

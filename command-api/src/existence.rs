@@ -137,8 +137,8 @@ impl Existence {
             events => events?,
         };
         let Some(StoredEvent { header, payload, .. }) = events.into_iter().next() else { return Ok(None) };
-        let event = AnyEvent::parse(aggregate_type, &header.event_type, &header.event_version, payload)?;
-        Ok(Some((event.resource().resource_type().to_owned(), header.subject)))
+        let events = AnyEvent::parse(aggregate_type, &header.event_type, &header.event_version, payload)?;
+        Ok(events.first().map(|event| (event.resource().resource_type().to_owned(), header.subject)))
     }
 }
 

@@ -129,7 +129,8 @@ impl Forgetting {
             Err(_) => return Ok(None),
         };
         let opened = envelope::open_event(&key, event).ok();
-        Ok(opened.and_then(|it| read::<Patient>(&header.event_type, &header.event_version, it.payload).ok()))
+        let events = opened.and_then(|it| read::<Patient>(&header.event_type, &header.event_version, it.payload).ok());
+        Ok(events.and_then(|events| events.into_iter().next_back()))
     }
 
     fn forget_states(&self) {

@@ -1,6 +1,6 @@
 //! Any event of any aggregate, typed: what a reader of the log makes of a name, a version and a payload.
 
-use cqrs_es::persist::SerializedEvent;
+use cqrs_es::persist::{EventUpcaster, SerializedEvent};
 use serde_json::Value;
 
 use crate::allergy::Allergy;
@@ -27,24 +27,42 @@ pub enum ReadError {
     Malformed,
 }
 
-/// Reads an event of aggregate `A`, whatever version it was written in.
-pub fn read<A: Record>(event_type: &str, event_version: &str, payload: Value) -> Result<A::Event, ReadError> {
+/// Reads an event of aggregate `A`, whatever version it was written in. One that was written long ago may be several today.
+pub fn read<A: Record>(event_type: &str, event_version: &str, payload: Value) -> Result<Vec<A::Event>, ReadError> {
+    let payload = upcast(A::upcasters(), A::TYPE, event_type, event_version, payload);
+    let payloads = match payload {
+        Value::Array(payloads) => payloads,
+        payload => vec![payload],
+    };
+    // The error of serde may quote the payload, so it is dropped.
+    let events: Result<Vec<_>, _> = payloads.into_iter().map(serde_json::from_value).collect();
+    events.ok().filter(|events| !events.is_empty()).ok_or(ReadError::Malformed)
+}
+
+/// Takes a payload through the upcasters. An event is written as an object; an upcaster that makes several of one gives an
+/// array of them, and is the last to touch it.
+fn upcast(
+    upcasters: Vec<Box<dyn EventUpcaster>>,
+    aggregate_type: &str,
+    event_type: &str,
+    event_version: &str,
+    payload: Value,
+) -> Value {
     let mut event = SerializedEvent::new(
         String::new(),
         0,
-        A::TYPE.to_owned(),
+        aggregate_type.to_owned(),
         event_type.to_owned(),
         event_version.to_owned(),
         payload,
         Value::Null,
     );
-    for upcaster in A::upcasters() {
-        if upcaster.can_upcast(&event.event_type, &event.event_version) {
+    for upcaster in upcasters {
+        if !event.payload.is_array() && upcaster.can_upcast(&event.event_type, &event.event_version) {
             event = upcaster.upcast(event);
         }
     }
-    // The error of serde may quote the payload, so it is dropped.
-    serde_json::from_value(event.payload).map_err(|_| ReadError::Malformed)
+    event.payload
 }
 
 macro_rules! any_event {
@@ -61,7 +79,8 @@ macro_rules! any_event {
             /// The names of all aggregate types.
             pub const AGGREGATES: &'static [&'static str] = &[$(<$aggregate as cqrs_es::Aggregate>::TYPE),*];
 
-            /// Reads an event from what the envelope held. Old versions are upcast.
+            /// Reads an event from what the envelope held. Old versions are upcast, to several events where they held as
+            /// much.
             ///
             /// # Errors
             /// If the aggregate type is unknown or the payload is not such an event.
@@ -70,9 +89,10 @@ macro_rules! any_event {
                 event_type: &str,
                 event_version: &str,
                 payload: Value,
-            ) -> Result<Self, ReadError> {
+            ) -> Result<Vec<Self>, ReadError> {
                 $(if aggregate_type == <$aggregate as cqrs_es::Aggregate>::TYPE {
-                    return read::<$aggregate>(event_type, event_version, payload).map(Self::$aggregate);
+                    let events = read::<$aggregate>(event_type, event_version, payload)?;
+                    return Ok(events.into_iter().map(Self::$aggregate).collect());
                 })*
                 Err(ReadError::UnknownAggregate)
             }
@@ -127,3 +147,37 @@ any_event!(
     ClinicalRecord,
     DirectoryEntry,
 );
+
+#[cfg(test)]
+mod tests {
+    use cqrs_es::persist::SemanticVersionEventUpcaster;
+    use serde_json::json;
+
+    use super::*;
+
+    fn apart() -> Vec<Box<dyn EventUpcaster>> {
+        let split = |payload: Value| {
+            let moved = payload["Transferred"].clone();
+            json!([{"Left": moved["from"]}, {"Arrived": moved["to"]}])
+        };
+        let rename = |_| json!("never reached");
+        vec![
+            Box::new(SemanticVersionEventUpcaster::new("Encounter.Transferred", "2.0", Box::new(split))),
+            Box::new(SemanticVersionEventUpcaster::new("Encounter.Transferred", "3.0", Box::new(rename))),
+        ]
+    }
+
+    #[test]
+    fn an_old_event_can_be_several_today() {
+        let old = json!({"Transferred": {"from": "a", "to": "b"}});
+        let now = upcast(apart(), "Encounter", "Encounter.Transferred", "1.0", old);
+        assert_eq!(now, json!([{"Left": "a"}, {"Arrived": "b"}]));
+    }
+
+    #[test]
+    fn what_is_no_event_is_malformed() {
+        for payload in [json!([]), json!([{"Registered": {}}]), json!("x"), json!({"Moved": {}})] {
+            assert!(matches!(read::<Patient>("Patient.Registered", "2.0", payload), Err(ReadError::Malformed)));
+        }
+    }
+}

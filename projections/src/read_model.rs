@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use nexus_domain::AnyEvent;
-use nexus_event_store::{Keyring, SubjectKey};
+use nexus_domain::{AnyEvent, ReadError};
+use nexus_event_store::{Header, Keyring, SubjectKey};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -79,6 +80,14 @@ pub trait ReadModel: Send + Sync + 'static {
     /// Views that analysts name: as `<read model>.<view>`, whichever version is served.
     fn published(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// What an event's payload says to this version of the program: one event, or several of an old one.
+    ///
+    /// # Errors
+    /// If it is no event of its log.
+    fn read(&self, header: &Header, payload: Value) -> Result<Vec<AnyEvent>, ReadError> {
+        AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, payload)
     }
 
     /// Whether events of this aggregate type matter. The others advance the checkpoint and are never opened.

@@ -89,7 +89,8 @@ impl Known {
     /// Every event carries the resource as it stands after it, so the last of a stream says all.
     fn learn(&mut self, stream: Vec<StoredEvent>) -> Result<(), LoadError> {
         let Some(StoredEvent { header, payload, .. }) = stream.into_iter().next_back() else { return Ok(()) };
-        let event = AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, payload)?;
+        let events = AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, payload)?;
+        let Some(event) = events.last() else { return Ok(()) };
         self.care.extend(Care::of(event.resource()));
         self.consents.extend(ConsentRule::of(event.resource()));
         // Not any Task: one that was filed opens nothing.

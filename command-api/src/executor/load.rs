@@ -33,8 +33,11 @@ impl<A: Record> Standing<A> {
     /// Folds further events of the same stream.
     pub fn fold_on(&mut self, events: Vec<StoredEvent>) -> Result<(), ReadError> {
         for stored in events {
-            let event = read::<A>(&stored.header.event_type, &stored.header.event_version, stored.payload)?;
-            self.advance(event, stored.header.subject, stored.header.recorded_at);
+            let StoredEvent { header, payload, .. } = stored;
+            for event in read::<A>(&header.event_type, &header.event_version, payload)? {
+                self.state.apply(event);
+            }
+            self.moved(header.subject, header.recorded_at);
         }
         Ok(())
     }
@@ -42,6 +45,11 @@ impl<A: Record> Standing<A> {
     /// One event further.
     pub fn advance(&mut self, event: A::Event, subject: Uuid, recorded_at: DateTime<Utc>) {
         self.state.apply(event);
+        self.moved(subject, recorded_at);
+    }
+
+    /// The stream is longer by one, however many events that is to this version of the program.
+    fn moved(&mut self, subject: Uuid, recorded_at: DateTime<Utc>) {
         self.sequence += 1;
         self.subject = Some(subject);
         self.recorded_at = Some(recorded_at);

@@ -10,7 +10,9 @@ mod query;
 mod routes;
 
 use async_trait::async_trait;
-use nexus_event_store::Keyring;
+use nexus_domain::{AnyEvent, ReadError};
+use nexus_event_store::{Header, Keyring};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -41,6 +43,10 @@ impl ReadModel for AccessLog {
 
     fn schema_sql(&self) -> &'static str {
         include_str!("schema.sql")
+    }
+
+    fn read(&self, header: &Header, payload: Value) -> Result<Vec<AnyEvent>, ReadError> {
+        AnyEvent::foreign(&header.event_type, payload).map(|event| vec![event])
     }
 
     fn wants(&self, aggregate_type: &str) -> bool {

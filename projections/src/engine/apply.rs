@@ -81,12 +81,13 @@ pub(crate) async fn apart(batch: &Prepared<'_>) -> Result<ParkedCount, Refused> 
                 let free = parking.hold_back(events);
                 match apply_in_savepoint(batch.fold, &mut tx, &free).await? {
                     Ok(()) => {}
-                    Err(code) if free.len() == 1 => parking.park(free[0].position, free[0].subject, &code),
-                    Err(_) => {
-                        let (first, second) = events.split_at(events.len() / 2);
-                        work.extend([Work::Apply(second), Work::Apply(first)]);
-                        parking.release(events);
-                    }
+                    Err(code) => match halves(events) {
+                        Some((first, second)) => {
+                            work.extend([Work::Apply(second), Work::Apply(first)]);
+                            parking.release(events);
+                        }
+                        None => parking.park(events[0].position, events[0].subject, &code),
+                    },
                 }
             }
         }
@@ -114,6 +115,14 @@ fn work_of(opened: &Opened) -> Vec<Work<'_>> {
     work.retain(|item| !matches!(item, Work::Apply([])));
     work.reverse();
     work
+}
+
+/// Cuts events in two between two positions; nothing if all of them are at one, as those are which were one in the log.
+fn halves(events: &[Event]) -> Option<(&[Event], &[Event])> {
+    let middle = events[events.len() / 2].position;
+    let before = events.partition_point(|event| event.position < middle);
+    let cut = if before > 0 { before } else { events.partition_point(|event| event.position <= middle) };
+    (cut < events.len()).then(|| events.split_at(cut))
 }
 
 /// What is parked, and what this batch adds to it.

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use nexus_domain::{AnyEvent, ReadError};
+use nexus_domain::ReadError;
 use nexus_event_store::{ERASED, EnvelopeError, KeyError, SealedEvent, SubjectKey, envelope};
 use uuid::Uuid;
 
 use super::fault::Fault;
 use super::host::Fold;
-use crate::read_model::{Event, Log};
+use crate::read_model::{Event, ReadModel};
 
 /// Batches up to this size are opened where they are; moving them to another thread costs more.
 const OPEN_INLINE_MAX: usize = 8;
@@ -68,23 +68,23 @@ async fn open_wanted(
         return Err(Fault::Passing("key store".to_owned()));
     }
     if wanted.len() <= OPEN_INLINE_MAX {
-        return Ok(open_all(fold.model.log(), sealed, &wanted, &keys));
+        return Ok(open_all(fold.model.as_ref(), sealed, &wanted, &keys));
     }
-    let (log, sealed) = (fold.model.log(), sealed.clone());
-    tokio::task::spawn_blocking(move || open_all(log, &sealed, &wanted, &keys))
+    let (model, sealed) = (fold.model.clone(), sealed.clone());
+    tokio::task::spawn_blocking(move || open_all(model.as_ref(), &sealed, &wanted, &keys))
         .await
         .map_err(|_| Fault::Passing("opening was interrupted".to_owned()))
 }
 
-fn open_all(log: Log, sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> Opened {
+fn open_all(model: &dyn ReadModel, sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> Opened {
     let mut opened = Opened::default();
     for index in wanted {
         let sealed = &sealed[*index];
         let subject = sealed.header.subject;
         // An upcaster that panics is a fault of its event, not of the partition.
-        let outcome = catch_unwind(AssertUnwindSafe(|| open_one(log, sealed, keys.get(&subject))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| open_one(model, sealed, keys.get(&subject))));
         match outcome.unwrap_or(Err(Some("event.panicked"))) {
-            Ok(event) => opened.events.push(event),
+            Ok(events) => opened.events.extend(events),
             Err(None) => drop(opened.erased.insert(subject, None)),
             Err(Some(reason)) => {
                 opened.unreadable.push(Unreadable { position: sealed.position, subject, reason });
@@ -94,12 +94,12 @@ fn open_all(log: Log, sealed: &[SealedEvent], wanted: &[usize], keys: &Keys) -> 
     opened
 }
 
-/// One event, or the reason why it can't be read; no reason if it was erased.
+/// An event as the program sees it today, or the reason why it can't be read; no reason if it was erased.
 fn open_one(
-    log: Log,
+    model: &dyn ReadModel,
     sealed: &SealedEvent,
     key: Option<&Result<SubjectKey, KeyError>>,
-) -> Result<Event, Option<&'static str>> {
+) -> Result<Vec<Event>, Option<&'static str>> {
     let key = match key {
         Some(Ok(key)) => key,
         Some(Err(KeyError::Erased)) => return Err(None),
@@ -110,17 +110,11 @@ fn open_one(
     };
     let opened = envelope::open_event(key, sealed).map_err(|error| Some(reason_of(error)))?;
     let header = &sealed.header;
-    let fact = match log {
-        Log::Events => {
-            AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, opened.payload)
-        }
-        Log::Access => AnyEvent::foreign(&header.event_type, opened.payload),
-    };
-    let fact = fact.map_err(|error| match error {
+    let facts = model.read(header, opened.payload).map_err(|error| match error {
         ReadError::UnknownAggregate => Some("event.unknown-aggregate"),
         ReadError::Malformed => Some("event.malformed"),
     })?;
-    Ok(Event {
+    let event = |fact| Event {
         partition: sealed.partition,
         position: sealed.position,
         subject: header.subject,
@@ -128,10 +122,11 @@ fn open_one(
         aggregate_id: header.aggregate_id,
         sequence: header.sequence,
         recorded_at: header.recorded_at,
-        actor: opened.metadata.actor,
+        actor: opened.metadata.actor.clone(),
         fact,
         key: key.clone(),
-    })
+    };
+    Ok(facts.into_iter().map(event).collect())
 }
 
 fn reason_of(error: EnvelopeError) -> &'static str {

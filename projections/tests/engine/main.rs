@@ -5,6 +5,7 @@ mod counters;
 mod world;
 
 mod erasure;
+mod evolve;
 mod exactly_once;
 mod fences;
 mod group;

@@ -138,7 +138,7 @@ impl World {
     }
 
     /// What an operator has for versions.
-    pub fn rebuild(&self, model: Arc<Toy>, pace: Pace) -> Rebuild {
+    pub fn rebuild(&self, model: Arc<dyn ReadModel>, pace: Pace) -> Rebuild {
         let owner = self.server.clone().database(&format!("{}_read", self.name));
         Rebuild::new(&owner, LogReader::new(self.log.clone()), self.keyring.clone(), model, pace)
     }

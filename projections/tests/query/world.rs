@@ -118,7 +118,8 @@ impl World {
         let mut payload = Map::from_iter([("resource".to_owned(), resource.into_json())]);
         payload.extend(more.as_object().cloned().unwrap_or_default());
         let full = format!("{aggregate_type}.{event}");
-        let fact = AnyEvent::parse(aggregate_type, &full, "2.0", json!({event: payload})).expect("an event");
+        let facts = AnyEvent::parse(aggregate_type, &full, "2.0", json!({event: payload}));
+        let [fact] = facts.expect("an event").try_into().expect("one event");
         Event {
             partition: partition_of(subject, PARTITIONS),
             position: 0,
