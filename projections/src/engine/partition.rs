@@ -47,7 +47,7 @@ impl Halt {
         match self {
             Self::Stopped => "stopped",
             Self::Lost => "a checkpoint went back",
-            Self::Retired => "another fold is served",
+            Self::Retired => "another version is served",
         }
     }
 }

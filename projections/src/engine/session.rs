@@ -214,17 +214,12 @@ impl Session {
         }
     }
 
-    /// Nothing if a version of another fold is served.
+    /// Nothing if a version of another fold is served, or if another one came to be served in this very moment.
     async fn try_to_take(&self, partitions: &[i32]) -> Result<Option<Taken>, sqlx::Error> {
-        while let Some(target) = self.host.look_again().await? {
-            let Target { name, purpose, pool } = target.as_ref();
-            let owned = checkpoint::take(pool, *name, *purpose, partitions, &self.host.owner).await?;
-            // Otherwise it was switched from in this very moment.
-            if owned.len() == partitions.len() {
-                return Ok(Some((target, owned)));
-            }
-        }
-        Ok(None)
+        let Some(target) = self.host.look_again().await? else { return Ok(None) };
+        let Target { name, purpose, pool } = target.as_ref();
+        let owned = checkpoint::take(pool, *name, *purpose, partitions, &self.host.owner).await?;
+        Ok((owned.len() == partitions.len()).then_some((target, owned)))
     }
 
     async fn starts(&self, owned: Vec<(i32, Ownership)>) -> Result<Vec<(i32, Ownership, Start)>, &'static str> {
