@@ -56,7 +56,7 @@ async fn migrate_one(connection: &mut PgConnection, model: &dyn ReadModel) -> Re
     if known.is_empty() {
         make_version(&mut tx, model).await?;
     }
-    if let Some(active) = versions::active(&mut *tx, model.name()).await? {
+    if let Some(active) = versions::active(&mut tx, model.name()).await? {
         publish(&mut tx, model, active).await?;
     }
     tx.commit().await?;

@@ -88,7 +88,8 @@ async fn served(world: &World) -> i32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_fold_takes_over_under_load_and_gives_back() {
     let world = Arc::new(World::new(30).await);
-    let (old, new) = (Toy::named("toy"), Arc::new(NewToy));
+    let old = Toy::named("toy");
+    let new: Arc<dyn ReadModel> = Arc::new(NewToy);
     let old_program = Engine::start(&world.config(), vec![old.clone()]);
     world.publish(2_000).await;
     let enough = Arc::new(AtomicBool::new(false));
@@ -105,7 +106,7 @@ async fn a_new_fold_takes_over_under_load_and_gives_back() {
         eventually("the load goes on", async || world.history.lock().unwrap().len() > before + 200).await;
     };
 
-    migrate_models(&world.read, &[new.clone()]).await.unwrap();
+    migrate_models(&world.read, std::slice::from_ref(&new)).await.unwrap();
     assert_eq!(served(&world).await, 1, "a new program changes nothing by being there");
     let new_program = Engine::start(&world.config(), vec![new.clone()]);
     more_comes().await;
