@@ -50,13 +50,13 @@ pub async fn leaves_the_others_alone(stack: Arc<Stack>, patients: &[&str]) {
     let mut process = start();
     let Measured { commands, queries } = load.end().await;
     wait_until_level(&stack, &far).await;
-    println!("level again {:.1} s after the server was back", back.elapsed().as_secs_f64());
+    eprintln!("level again {:.1} s after the server was back", back.elapsed().as_secs_f64());
     engine.stop().await;
     let (before, during) = (between(&commands, gone - PERIOD, gone), between(&commands, gone, back));
-    println!("{}", said("before", &before, PERIOD));
-    println!("{}", said("while it was away", &during, back - gone));
-    println!("p99 {:.2} times", quantile(&during, 0.99) / quantile(&before, 0.99));
-    println!("the others were {most} events behind at most; {} queries", queries.len());
+    eprintln!("{}", said("before", &before, PERIOD));
+    eprintln!("{}", said("while it was away", &during, back - gone));
+    eprintln!("p99 {:.2} times", quantile(&during, 0.99) / quantile(&before, 0.99));
+    eprintln!("the others were {most} events behind at most; {} queries", queries.len());
     assert_eq!((failed(&commands), failed(&queries)), (0, 0));
     assert!(most < LAG_MAX, "another read model fell {most} events behind");
     let [here, there] = [stack.database("nexus_read").await, far.clone()];

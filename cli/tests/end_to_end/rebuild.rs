@@ -50,14 +50,14 @@ pub async fn disturbs_nobody(stack: Arc<Stack>, patients: &[&str], share: &str) 
     let Measured { commands, queries } = load.end().await;
     for it in lines(&printed) {
         let (name, seconds) = (it["readModel"].as_str().unwrap(), it["seconds"].as_f64().unwrap());
-        println!("{name:<20} {:>8} events  {seconds:>6.1} s", it["events"].to_string());
+        eprintln!("{name:<20} {:>8} events  {seconds:>6.1} s", it["events"].to_string());
         assert_eq!((&it["equal"], &it["switched"]), (&json!(true), &json!(true)), "{it}");
     }
     let (before, during) = (between(&commands, began - BEFORE, began), between(&commands, began, ended));
-    println!("{}", said("before", &before, BEFORE));
-    println!("{}", said("during", &during, ended - began));
-    println!("p99 {:.2} times", quantile(&during, 0.99) / quantile(&before, 0.99));
-    println!("queries: {}, of which {} failed", queries.len(), failed(&queries));
+    eprintln!("{}", said("before", &before, BEFORE));
+    eprintln!("{}", said("during", &during, ended - began));
+    eprintln!("p99 {:.2} times", quantile(&during, 0.99) / quantile(&before, 0.99));
+    eprintln!("queries: {}, of which {} failed", queries.len(), failed(&queries));
     assert_eq!((failed(&queries), failed(&commands)), (0, 0));
     assert!(queries.len() > 500, "too few to say anything");
 }
