@@ -1,5 +1,6 @@
 //! Commands and queries at a pace of their own, and how long they take.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,13 @@ pub fn between(answers: &[Answer], from: Instant, until: Instant) -> Vec<&Answer
     answers.iter().filter(|it| it.at >= from && it.at < until).collect()
 }
 
-pub fn failed(answers: &[Answer]) -> usize {
-    answers.iter().filter(|it| !it.status.is_success()).count()
+/// How many answers there were of each status that is no success.
+pub fn failed(answers: &[Answer]) -> BTreeMap<StatusCode, usize> {
+    let mut failed = BTreeMap::new();
+    for Answer { status, .. } in answers.iter().filter(|it| !it.status.is_success()) {
+        *failed.entry(*status).or_default() += 1;
+    }
+    failed
 }
 
 /// How many answers in how long, and how long they took.

@@ -1,5 +1,6 @@
 //! Every read model filled anew beside the one that is served, by the command that operators have, while others go on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,7 @@ pub async fn disturbs_nobody(stack: Arc<Stack>, patients: &[&str], share: &str) 
     eprintln!("{}", said("before", &before, BEFORE));
     eprintln!("{}", said("during", &during, ended - began));
     eprintln!("p99 {:.2} times", quantile(&during, 0.99) / quantile(&before, 0.99));
-    eprintln!("queries: {}, of which {} failed", queries.len(), failed(&queries));
-    assert_eq!((failed(&queries), failed(&commands)), (0, 0));
+    eprintln!("{} queries", queries.len());
+    assert_eq!((failed(&queries), failed(&commands)), (BTreeMap::new(), BTreeMap::new()));
     assert!(queries.len() > 500, "too few to say anything");
 }
