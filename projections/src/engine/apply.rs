@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 use nexus_event_store::SealedEvent;
+use nexus_event_store::sabotage::{Safeguard, is_off};
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
@@ -55,6 +56,10 @@ pub(crate) async fn together(host: &Host, batch: &Prepared<'_>) -> Result<Parked
     }
     let mut tx = host.pool.begin().await?;
     let mut parking = Parking::begin(host, batch, &mut tx).await?;
+    if is_off(Safeguard::OneTransaction) {
+        tx.commit().await?;
+        tx = host.pool.begin().await?;
+    }
     if parking.subjects.is_empty() {
         apply(&host.fold, &mut tx, &batch.opened.events).await.map_err(Refused::Fault)?;
     } else {
