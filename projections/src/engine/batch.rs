@@ -101,5 +101,12 @@ impl Batch {
     }
 }
 
+/// What of a batch comes after a position that others have applied meanwhile; nothing, if what follows that position is from
+/// before the batch.
+pub(crate) fn still_to_do(events: &[SealedEvent], applied: i64) -> Option<&[SealedEvent]> {
+    let left = &events[events.partition_point(|event| event.position <= applied)..];
+    left.first().is_none_or(|next| next.position == applied + 1).then_some(left)
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! and neither can slip an event past the other.
 
 mod command;
+mod queues;
 mod retry;
 
 use std::collections::HashSet;
@@ -17,6 +18,9 @@ use uuid::Uuid;
 use super::checkpoint::Name;
 
 pub use command::ParkedCommand;
+#[cfg(test)]
+pub(crate) use queues::Stands;
+pub(crate) use queues::{Queues, Search};
 pub use retry::{Retried, Retry, RetryError, discard};
 
 /// The reason of an event that only waits for an earlier one of its subject.

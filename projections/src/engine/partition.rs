@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::apply::{self, Prepared, Refused};
 use super::backoff::Backoff;
-use super::batch::{Batch, Placed, Record};
+use super::batch::{self, Batch, Placed, Record};
 use super::checkpoint::{self, Ownership};
 use super::config::GAP_CHUNK;
 use super::fault::Fault;
@@ -197,11 +197,7 @@ impl Partition {
     /// What of a batch is left after another owner had the partition for a while. A checkpoint that went back (its
     /// database was restored) needs records from further back than there are at hand.
     fn still_to_do(&self, sealed: &[SealedEvent]) -> Result<Arc<[SealedEvent]>, Halt> {
-        let left = &sealed[sealed.partition_point(|event| event.position <= self.owned.position)..];
-        match left.first() {
-            Some(next) if next.position != self.owned.position + 1 => Err(Halt::Lost),
-            _ => Ok(Arc::from(left)),
-        }
+        batch::still_to_do(sealed, self.owned.position).map(Arc::from).ok_or(Halt::Lost)
     }
 
     /// Waits for a connection to be had. Only then is a batch opened: behind the few that are being applied the others
