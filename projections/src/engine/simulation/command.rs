@@ -117,7 +117,7 @@ impl Client {
                 self.state = State::Waiting { writer, life: writers[writer].life };
             }
             // The writer died, or the client loses patience: unknown, and so once more under the same key.
-            State::Waiting { writer, life } if writers[writer].life != life || dice.is_multiple_of(16) => {}
+            State::Waiting { writer, life } if writers[writer].life != life || dice.is_multiple_of(64) => {}
             waiting => self.state = waiting,
         }
     }

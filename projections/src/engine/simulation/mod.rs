@@ -34,8 +34,10 @@ use relays::{LEASE, Leases, Relay, Topics, Wires};
 use store::{ALLERGY, Intent, PRESCRIPTION, Store, key_of};
 
 const PARTITIONS: i32 = 2;
+/// What the clients want done, all together.
+const COMMANDS: u32 = 36;
 /// Steps of a case, at most.
-const STEPS_MAX: usize = 2_500;
+const STEPS_MAX: usize = 5_000;
 /// Cases of the suite, and the first of their seeds, unless the environment says otherwise.
 const CASES: u64 = 200;
 const FIRST_SEED: u64 = 1;
@@ -190,8 +192,10 @@ impl World {
             6 => self.read.roll_back(partition),
             7 => drop(self.trouble.poison.insert(self.some_place(partition, dice))),
             8 => drop(self.trouble.unreadable.insert(self.some_place(partition, dice))),
-            9 => self.mend(),
+            9 if dice.is_multiple_of(4) => self.mend(),
+            9 => {}
             10 if dice.is_multiple_of(3) => self.projectors[at].silence(),
+            10 if self.may_tear => self.topics[at].spoil(dice / 3),
             10 => self.topics[at].land(None),
             11 if self.may_tear => self.tear(at, dice / 2),
             11 => {}
@@ -211,7 +215,7 @@ impl World {
 
     /// An event that was or will be appended.
     fn some_place(&self, partition: i32, dice: u32) -> (i32, i64) {
-        (partition, 1 + i64::from(dice / 2 % 12))
+        (partition, 1 + i64::from(dice / 2 % COMMANDS / 2))
     }
 
     fn mend(&mut self) {
@@ -384,7 +388,7 @@ fn intents() -> Vec<Intent> {
         };
         Intent { key, writes, leans, claim: (key % 5 == 1).then_some(key / 10) }
     };
-    (0..18).map(intent).collect()
+    (0..COMMANDS).map(intent).collect()
 }
 
 fn clients(intents: &[Intent]) -> Vec<Client> {

@@ -274,7 +274,7 @@ impl Lane {
                 around.read.gaps_filled += batch.fill(missing);
             }
             None => {
-                batch.fill(around.store.range(self.partition, first - 1, 1));
+                around.read.gaps_filled += batch.fill(around.store.range(self.partition, first - 1, 1));
                 self.records.pop_front();
             }
         }

@@ -92,6 +92,15 @@ impl Topic {
         self.records.iter().filter_map(|record| record.event.as_ref().map(|event| event.position)).max().unwrap_or(0)
     }
 
+    /// A record can no longer be read.
+    pub fn spoil(&mut self, dice: u32) {
+        let at = usize::try_from(dice).unwrap() % self.records.len().max(1);
+        if let Some(record) = self.records.get_mut(at) {
+            record.event = None;
+            self.is_torn = true;
+        }
+    }
+
     pub fn land(&mut self, event: Option<SealedEvent>) {
         self.records.push(Record { offset: self.high(), event });
     }
