@@ -63,9 +63,33 @@ impl Partition {
         let started = Instant::now();
         let batch = self.gather(records).await?;
         self.gauges.duplicates(batch.duplicates);
-        if batch.events.is_empty() {
-            return Ok(());
+        if batch.events.is_empty() { Ok(()) } else { self.apply_batch(batch, started).await }
+    }
+
+    /// Applies what the event store has after the checkpoint. Needed once, when the topic has lost records: what is missing
+    /// would otherwise show only by the next record that comes, if one ever does.
+    pub(crate) async fn apply_from_store(&mut self) -> Result<(), Halt> {
+        let mut backoff = Backoff::new(&self.host.limits);
+        loop {
+            let started = Instant::now();
+            let mut batch = Batch::after(self.owned.position);
+            match self.host.log.range(self.number, self.owned.position, GAP_CHUNK).await {
+                Ok(events) => match batch.fill(events) {
+                    0 => return Ok(()),
+                    filled => {
+                        self.gauges.gaps_filled(filled);
+                        self.apply_batch(batch, started).await?;
+                    }
+                },
+                Err(_) => {
+                    self.stand_still(batch.position() + 1, "the event store does not answer");
+                    self.pause(&mut backoff).await?;
+                }
+            }
         }
+    }
+
+    async fn apply_batch(&mut self, batch: Batch, started: Instant) -> Result<(), Halt> {
         let count = batch.events.len();
         let last_recorded_at = batch.events.last().map(|event| event.header.recorded_at);
         let span = tracing::info_span!(

@@ -97,6 +97,8 @@ struct Lane {
     records: VecDeque<Record>,
     doing: Doing,
     attempts: u32,
+    /// The topic has lost records: what the store has comes first.
+    is_from_store: bool,
     is_silent: bool,
     stall: Stall,
 }
@@ -149,6 +151,7 @@ impl Lane {
             records: VecDeque::new(),
             doing: Doing::Taking,
             attempts: 0,
+            is_from_store: false,
             is_silent: false,
             stall: Stall::new(),
         }
@@ -176,6 +179,7 @@ impl Lane {
                 Locked::Waiting => self.doing = Doing::Taking,
             },
             Doing::Starting => self.start(around),
+            Doing::Reading if self.is_from_store => self.fill_from_store(around),
             Doing::Reading if self.records.is_empty() => self.receive(around, dice),
             Doing::Reading => {
                 let after = self.batch_after(around);
@@ -215,10 +219,19 @@ impl Lane {
         let topic = &around.topics[usize::try_from(self.partition).unwrap()];
         let start = Start::choose(self.owned.anchor, 0, topic.high());
         self.continuity = Continuity::new(start);
+        self.is_from_store = matches!(start, Start::Over { .. });
         self.next = match start.offset() {
             Offset::Offset(offset) => usize::try_from(offset).unwrap(),
             _ => 0,
         };
+    }
+
+    fn fill_from_store(&mut self, around: &mut Around) {
+        let mut batch = Batch::after(self.owned.position);
+        let filled = batch.fill(around.store.range(self.partition, self.owned.position, RECEIVED_MAX));
+        around.read.gaps_filled += filled;
+        self.is_from_store = filled > 0;
+        self.gather(batch);
     }
 
     fn receive(&mut self, around: &Around, dice: u32) {
