@@ -142,6 +142,9 @@ pub struct Test {
     /// Only tests whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+    /// Switch one safeguard off at a time, and require that a test notices each; nothing else is run.
+    #[arg(long, conflicts_with = "filter")]
+    pub mutations: bool,
 }
 
 #[derive(Args)]

@@ -1,5 +1,7 @@
 //! `nexus test`: what has to hold before anything is merged, in the order in which it fails fastest.
 
+mod mutations;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -41,6 +43,12 @@ struct Steps<'a> {
 
 impl Steps<'_> {
     fn run(mut self, options: &Test) -> Result<()> {
+        if options.mutations {
+            self.start_servers()?;
+            let found = mutations::check(&self);
+            self.stop_servers()?;
+            return found;
+        }
         if options.filter.is_none() {
             self.cargo("format", &["fmt", "--all", "--check"])?;
             self.cargo(
@@ -59,24 +67,28 @@ impl Steps<'_> {
         let arguments =
             ["test", "--locked", "--profile", "suite", "--workspace", "--no-fail-fast"].into_iter().chain(filter);
         let tests = self.cargo("tests", &arguments.collect::<Vec<_>>());
+        let found = tests.and_then(|()| if filter.is_none() { mutations::check(&self) } else { Ok(()) });
         self.stop_servers()?;
-        tests
+        found
     }
 
     fn cargo(&self, name: &str, arguments: &[&str]) -> Result<()> {
         step(name, || {
-            let mut command = Command::new("cargo");
-            command.args(arguments).current_dir(self.home.path(""));
-            if let Some(servers) = &self.servers {
-                command
-                    .env("NEXUS_TEST_POSTGRES", &servers.postgres_url)
-                    .env("NEXUS_TEST_KAFKA", &servers.kafka_address);
-            }
-            command.envs(self.judges.iter().map(|(name, program)| (name, program)));
-            let status = command.status().context("`cargo` is not installed")?;
+            let status = self.command(arguments).status().context("`cargo` is not installed")?;
             anyhow::ensure!(status.success(), "cargo {} failed", arguments[0]);
             Ok(())
         })
+    }
+
+    /// Cargo with these arguments, told where the servers and the judges are.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(arguments).current_dir(self.home.path(""));
+        if let Some(servers) = &self.servers {
+            command.env("NEXUS_TEST_POSTGRES", &servers.postgres_url).env("NEXUS_TEST_KAFKA", &servers.kafka_address);
+        }
+        command.envs(self.judges.iter().map(|(name, program)| (name, program)));
+        command
     }
 
     /// Licences, sources and bans; and known vulnerabilities, where their database is at hand (see SECURITY.md).

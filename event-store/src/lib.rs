@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod kafka;
 pub mod keyring;
 pub mod relay;
+pub mod sabotage;
 
 mod cache;
 mod channel;

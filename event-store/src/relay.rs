@@ -8,6 +8,8 @@
 //! requests are cheaper than a producer each; when it fails, a new one takes its place and every partition that was
 //! using the old one reads its tail again.
 
+pub mod holdings;
+
 mod lease;
 mod producer;
 mod progress;
@@ -15,7 +17,7 @@ mod sweep;
 mod takeover;
 mod wake;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,7 @@ use crate::error::Error;
 use crate::event::SealedEvent;
 use crate::kafka::KafkaArgs;
 
+use holdings::{Advanced, Begin, Holdings, WentBack};
 use lease::Leases;
 use producer::{Failed, Producers};
 use takeover::Takeover;
@@ -81,33 +84,10 @@ pub struct Relay {
     leases: Leases,
     producers: Arc<Producers>,
     takeover: Takeover,
-    held: BTreeMap<i32, Held>,
-    /// Partitions with a batch that is not settled, under whatever lease it was begun. What it still may put into Kafka
-    /// would not be in a tail that is read now.
-    in_flight: BTreeSet<i32>,
-    taking_over: bool,
+    holdings: Holdings,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     renewed_at: Option<Instant>,
     ready: watch::Sender<bool>,
-}
-
-struct Held {
-    epoch: i64,
-    stage: Stage,
-    /// To be given up as soon as what is under way is acknowledged.
-    surplus: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Kafka's tail has to be read, not before this moment.
-    Unknown(Instant),
-    /// Kafka's tail is being read.
-    TakingOver,
-    /// Published up to here.
-    Idle(i64),
-    /// A batch after this position waits for its acknowledgements.
-    Publishing(i64),
 }
 
 /// Something that was under way has come to its end.
@@ -137,9 +117,7 @@ impl Relay {
             leases: Leases::new(config.log_pool.clone(), owner, config.lease),
             producers: Arc::new(Producers::try_new(&config.kafka, &config.topic)?),
             takeover: Takeover::new(&config),
-            held: BTreeMap::new(),
-            in_flight: BTreeSet::new(),
-            taking_over: false,
+            holdings: Holdings::default(),
             under_way: FuturesUnordered::new(),
             renewed_at: None,
             ready: watch::Sender::new(false),
@@ -189,7 +167,7 @@ impl Relay {
             Ok(view) => {
                 self.renewed_at = Some(started);
                 self.ready.send_replace(true);
-                self.adopt(&view.held);
+                self.holdings.adopt(&view.held, Instant::now());
                 self.distrust(&view.heads);
                 self.give_up_surplus(view.share).await;
                 self.report_lag(&view.heads);
@@ -201,48 +179,18 @@ impl Relay {
         }
     }
 
-    /// Brings what this loop holds in line with what the store says it holds. Any other epoch is another lease, be it
-    /// later or, in a store that went back, earlier: it starts with Kafka's tail.
-    fn adopt(&mut self, leased: &[(i32, i64)]) {
-        self.held.retain(|partition, held| leased.contains(&(*partition, held.epoch)));
-        for (partition, epoch) in leased {
-            let stage = Stage::Unknown(Instant::now());
-            self.held.entry(*partition).or_insert(Held { epoch: *epoch, stage, surplus: false });
-        }
-    }
-
-    /// Reads the tail again where the store has less than was published: it was restored from a backup, or failed over
-    /// to a replica that was behind. Its heads were read after `after` was reached, so a healthy store is never behind.
-    /// A batch under way is left to end first; the next heartbeat sees where it ended.
     fn distrust(&mut self, heads: &[(i32, i64)]) {
-        for (partition, head) in heads {
-            let Some(held) = self.held.get_mut(partition) else { continue };
-            if let Stage::Idle(after) = held.stage
-                && after > *head
-            {
-                tracing::error!(partition, head, published = after, "the store has less than was published from it");
-                held.stage = Stage::Unknown(Instant::now());
-            }
+        for WentBack { partition, head, published } in self.holdings.distrust(heads, Instant::now()) {
+            tracing::error!(partition, head, published, "the store has less than was published from it");
         }
     }
 
     /// Finds out how far those partitions are published of which that is not known: all together, one round at a time.
     fn take_over(&mut self) {
-        if self.taking_over {
-            return;
-        }
-        let mut epochs = Vec::new();
-        for (partition, held) in &mut self.held {
-            if matches!(held.stage, Stage::Unknown(due) if due <= Instant::now()) && !self.in_flight.contains(partition)
-            {
-                held.stage = Stage::TakingOver;
-                epochs.push((*partition, held.epoch));
-            }
-        }
+        let epochs = self.holdings.begin_takeover(Instant::now());
         if epochs.is_empty() {
             return;
         }
-        self.taking_over = true;
         let (takeover, partitions) = (self.takeover.clone(), epochs.iter().map(|(partition, _)| *partition).collect());
         // A task of its own: it holds connections that this loop waits for, so it must go on while the loop waits.
         let running = AbortOnDropHandle::new(tokio::spawn(async move { takeover.run(partitions).await }));
@@ -251,18 +199,12 @@ impl Relay {
     }
 
     async fn give_up_surplus(&mut self, share: usize) {
-        let surplus: Vec<_> = self.held.keys().copied().skip(share).collect();
-        for (partition, held) in &mut self.held {
-            held.surplus = surplus.contains(partition);
-        }
+        self.holdings.mark_surplus(share);
         self.release_surplus().await;
     }
 
     async fn release_surplus(&mut self) {
-        let free = |held: &Held| held.surplus && !matches!(held.stage, Stage::Publishing(_));
-        let released: Vec<_> =
-            self.held.iter().filter(|(_, held)| free(held)).map(|(partition, _)| *partition).collect();
-        self.held.retain(|partition, _| !released.contains(partition));
+        let released = self.holdings.release_surplus();
         if let Err(error) = self.leases.release(&released).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "surplus leases run out by themselves");
         }
@@ -283,28 +225,14 @@ impl Relay {
         self.release_surplus().await;
     }
 
-    fn settle_one(&mut self, done: Done, advanced: &mut Vec<(i32, i64, i64)>) {
+    fn settle_one(&mut self, done: Done, advanced: &mut Vec<Advanced>) {
+        let retry_at = Instant::now() + takeover::RETRY_PAUSE;
         match done {
             Done::TookOver { epochs, published } => {
-                self.taking_over = false;
-                for (partition, epoch) in epochs {
-                    if let Some(held) = self.at(partition, epoch, |stage| matches!(stage, Stage::TakingOver)) {
-                        match published.get(&partition) {
-                            Some(up_to) => {
-                                held.stage = Stage::Idle(*up_to);
-                                advanced.push((partition, epoch, *up_to));
-                            }
-                            None => held.stage = Stage::Unknown(Instant::now() + takeover::RETRY_PAUSE),
-                        }
-                    }
-                }
+                advanced.extend(self.holdings.took_over(&epochs, &published, retry_at));
             }
             Done::Published { partition, epoch, up_to } => {
-                self.in_flight.remove(&partition);
-                if let Some(held) = self.at(partition, epoch, |stage| matches!(stage, Stage::Publishing(_))) {
-                    held.stage = Stage::Idle(up_to);
-                    advanced.push((partition, epoch, up_to));
-                }
+                advanced.extend(self.holdings.published(partition, epoch, up_to));
             }
             Done::Failed { partition, epoch, failed } => {
                 tracing::warn!(
@@ -312,30 +240,15 @@ impl Relay {
                     error = &failed.error as &dyn std::error::Error,
                     "publishing failed; reading the tail again"
                 );
-                self.in_flight.remove(&partition);
                 self.producers.replace(failed.generation);
-                if let Some(held) = self.at(partition, epoch, |stage| matches!(stage, Stage::Publishing(_))) {
-                    held.stage = Stage::Unknown(Instant::now() + takeover::RETRY_PAUSE);
-                }
+                self.holdings.failed(partition, epoch, retry_at);
             }
         }
     }
 
-    /// A partition, if it is still held under this lease and where it was left.
-    fn at(&mut self, partition: i32, epoch: i64, left: impl Fn(&Stage) -> bool) -> Option<&mut Held> {
-        self.held.get_mut(&partition).filter(|held| held.epoch == epoch && left(&held.stage))
-    }
-
-    fn holds(&self, partition: i32, epoch: i64) -> bool {
-        self.held.get(&partition).is_some_and(|held| held.epoch == epoch)
-    }
-
-    fn drop_lost(&mut self, advanced: &[(i32, i64, i64)], ours: &[i32]) {
-        for (partition, epoch, _) in advanced {
-            if !ours.contains(partition) && self.holds(*partition, *epoch) {
-                tracing::warn!(partition, epoch, "the lease went to another relay");
-                self.held.remove(partition);
-            }
+    fn drop_lost(&mut self, advanced: &[Advanced], ours: &[i32]) {
+        for (partition, epoch) in self.holdings.drop_lost(advanced, ours) {
+            tracing::warn!(partition, epoch, "the lease went to another relay");
         }
     }
 
@@ -345,32 +258,22 @@ impl Relay {
         if self.renewed_at.is_none_or(|at| at.elapsed() > self.config.lease) {
             return;
         }
-        let idle =
-            self.held.iter().filter(|(_, held)| !held.surplus).filter_map(|(partition, held)| match held.stage {
-                Stage::Idle(after) => Some((*partition, after)),
-                _ => None,
-            });
-        match progress::read_next(&self.config.log_pool, &idle.collect::<Vec<_>>()).await {
+        match progress::read_next(&self.config.log_pool, &self.holdings.idle()).await {
             Ok(batches) => batches.into_iter().for_each(|(partition, events)| self.publish(partition, events)),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the log could not be read"),
         }
     }
 
     fn publish(&mut self, partition: i32, events: Vec<SealedEvent>) {
-        let Some(held) = self.held.get_mut(&partition) else { return };
-        let Stage::Idle(after) = held.stage else { return };
-        if let Some((_, event)) = (after + 1..).zip(&events).find(|(position, event)| event.position != *position) {
-            tracing::error!(
-                partition,
-                after,
-                position = event.position,
-                "the log has a gap; this partition stands still"
-            );
-            return;
-        }
-        held.stage = Stage::Publishing(after);
-        self.in_flight.insert(partition);
-        let (epoch, producers) = (held.epoch, self.producers.clone());
+        let epoch = match self.holdings.begin(partition, &events) {
+            Begin::Begun { epoch } => epoch,
+            Begin::NotIdle => return,
+            Begin::Gap { after, position } => {
+                tracing::error!(partition, after, position, "the log has a gap; this partition stands still");
+                return;
+            }
+        };
+        let producers = self.producers.clone();
         self.under_way.push(Box::pin(async move {
             match producers.publish(events).await {
                 Ok(up_to) => Done::Published { partition, epoch, up_to },
@@ -381,20 +284,15 @@ impl Relay {
 
     fn report_lag(&self, heads: &[(i32, i64)]) {
         for (partition, head) in heads {
-            let lag = match self.held.get(partition).map(|held| held.stage) {
-                Some(Stage::Idle(after) | Stage::Publishing(after)) => head - after,
-                // Another relay's, or not known yet.
-                _ => 0,
-            };
+            let lag = self.holdings.lag(*partition, *head);
             let topic = self.config.topic.clone();
             metrics::gauge!("relay_lag_events", "topic" => topic, "partition" => partition.to_string()).set(lag as f64);
         }
     }
 
     async fn stop(&mut self) {
-        let publishing = |relay: &Self| relay.held.values().any(|held| matches!(held.stage, Stage::Publishing(_)));
         let deadline = tokio::time::Instant::now() + STOP_GRACE;
-        while publishing(self) {
+        while self.holdings.is_publishing() {
             match tokio::time::timeout_at(deadline, self.under_way.next()).await {
                 Ok(Some(done)) => self.settle(done).await,
                 Ok(None) | Err(_) => break,

@@ -159,6 +159,38 @@ async fn a_relay_killed_midway_is_followed_without_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_leases_went_to_another_stores_no_progress() {
+    let world = World::new().await;
+    let log = world.event_log().await;
+    // It asks for its leases so seldom that it does not notice.
+    let config = RelayConfig { lease: Duration::from_secs(600), ..world.relay_config() };
+    let (stop, relay) = (CancellationToken::new(), Relay::try_new(config).unwrap());
+    let task = tokio::spawn(relay.run(stop.clone()));
+    register_many(&log, 1).await;
+    eventually("it publishes", || async { published(&world).await == 1 }).await;
+    for statement in [
+        "update relay_leases set owner = gen_random_uuid(), epoch = epoch + 1, expires_at = now() + interval '1 hour'",
+        "update relay_progress set position = 0",
+    ] {
+        sqlx::query(statement).execute(&world.owner()).await.unwrap();
+    }
+    // Of each partition it publishes what comes first, and learns by its progress that it is another's. By the time
+    // that one is published, it has tried to store that of those before.
+    for partition in 0..5 {
+        let here = |append: &Append| partition_of(append.events[0].subject, common::PARTITIONS) == partition;
+        let registration = std::iter::repeat_with(registration).find(here).unwrap();
+        appended(log.append(registration).await.unwrap());
+        let tails = || kafka::tail_positions(&world.kafka, &world.topic, common::PARTITIONS, DEADLINE);
+        let there = || async { tails().await.unwrap()[usize::try_from(partition).unwrap()].is_some() };
+        eventually("the zombie publishes", there).await;
+    }
+    assert_eq!(published(&world).await, 0, "the progress of another's partitions");
+    stop.cancel();
+    task.await.unwrap();
+    world.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_relays_share_and_take_over() {
     let world = World::new().await;
     let log = world.event_log().await;

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::event::SealedEvent;
 use crate::load::{COLUMNS, read_event};
 use crate::published::PUBLISHED_CHANNEL;
+use crate::sabotage::{Safeguard, is_off};
 
 /// The events that follow these positions, by partition and in order. A partition without any has no entry.
 pub(super) async fn read_next(pool: &PgPool, after: &[(i32, i64)]) -> Result<BTreeMap<i32, Vec<SealedEvent>>, Error> {
@@ -51,11 +52,12 @@ pub(super) async fn advance(pool: &PgPool, owner: Uuid, advanced: &[(i32, i64, i
     let partitions: Vec<_> = advanced.iter().map(|(partition, _, _)| *partition).collect();
     let epochs: Vec<_> = advanced.iter().map(|(_, epoch, _)| *epoch).collect();
     let positions: Vec<_> = advanced.iter().map(|(_, _, position)| *position).collect();
+    let fence = if is_off(Safeguard::EpochFence) { "$1 = $1" } else { "l.owner = $1 and l.epoch = done.epoch" };
     let rows: Vec<(i32, String)> = sqlx::query_as(&format!(
         "with stored as (
              update relay_progress p set position = done.position
              from unnest($2::int[], $3::bigint[], $4::bigint[]) as done (partition, epoch, position)
-             join relay_leases l on l.partition = done.partition and l.owner = $1 and l.epoch = done.epoch
+             join relay_leases l on l.partition = done.partition and {fence}
              where p.partition = done.partition
              returning p.partition)
          select partition, pg_notify($5 || {SUFFIX}, '')::text from stored",

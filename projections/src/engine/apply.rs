@@ -3,11 +3,11 @@
 //! Moving the checkpoint first takes its row lock, so that everything after it (which subjects are parked, the rows)
 //! is read and written by one owner at a time, and an owner of yesterday learns it before it has written anything.
 
-use std::collections::{BTreeMap, HashSet};
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 use nexus_event_store::SealedEvent;
+use nexus_event_store::sabotage::{Safeguard, is_off};
 use sqlx::{Acquire, Executor, PgConnection};
 use uuid::Uuid;
 
@@ -15,8 +15,8 @@ use super::checkpoint::{self, Name, Ownership, Purpose};
 use super::fault::Fault;
 use super::forgotten;
 use super::host::{Fold, Target};
-use super::open::{Opened, Unreadable};
-use super::parked::{self, BEHIND};
+use super::open::Opened;
+use super::parked::{self, BEHIND, Queues, Search};
 use super::versions;
 use crate::read_model::{ApplyError, Event, schema_of};
 
@@ -58,10 +58,14 @@ pub(crate) async fn together(batch: &Prepared<'_>) -> Result<ParkedCount, Refuse
     }
     let mut tx = batch.target.pool.begin().await?;
     let mut parking = Parking::begin(batch, &mut tx).await?;
-    if parking.subjects.is_empty() {
+    if is_off(Safeguard::OneTransaction) {
+        tx.commit().await?;
+        tx = batch.target.pool.begin().await?;
+    }
+    if parking.queues.is_empty() {
         apply(batch.fold, &mut tx, &batch.opened.events).await.map_err(Refused::Fault)?;
     } else {
-        let free = parking.hold_back(&batch.opened.events);
+        let free = parking.queues.hold_back(&batch.opened.events);
         apply(batch.fold, &mut tx, &free).await.map_err(Refused::Fault)?;
     }
     let parked = parking.finish(&mut tx).await?;
@@ -73,23 +77,10 @@ pub(crate) async fn together(batch: &Prepared<'_>) -> Result<ParkedCount, Refuse
 pub(crate) async fn apart(batch: &Prepared<'_>) -> Result<ParkedCount, Refused> {
     let mut tx = batch.target.pool.begin().await?;
     let mut parking = Parking::begin(batch, &mut tx).await?;
-    let mut work = work_of(batch.opened);
-    while let Some(next) = work.pop() {
-        match next {
-            Work::Park(unreadable) => parking.park(unreadable.position, unreadable.subject, unreadable.reason),
-            Work::Apply(events) => {
-                let free = parking.hold_back(events);
-                match apply_in_savepoint(batch.fold, &mut tx, &free).await? {
-                    Ok(()) => {}
-                    Err(code) => match halves(events) {
-                        Some((first, second)) => {
-                            work.extend([Work::Apply(second), Work::Apply(first)]);
-                            parking.release(events);
-                        }
-                        None => parking.park(events[0].position, events[0].subject, &code),
-                    },
-                }
-            }
+    let mut search = Search::new(&batch.opened.events, &batch.opened.unreadable);
+    while let Some(free) = search.next(&mut parking.queues) {
+        if let Err(code) = apply_in_savepoint(batch.fold, &mut tx, &free).await? {
+            search.failed(&mut parking.queues, &free, &code);
         }
     }
     let parked = parking.finish(&mut tx).await?;
@@ -97,42 +88,11 @@ pub(crate) async fn apart(batch: &Prepared<'_>) -> Result<ParkedCount, Refused> 
     Ok(parked)
 }
 
-enum Work<'a> {
-    Apply(&'a [Event]),
-    Park(Unreadable),
-}
-
-/// The batch as a stack: runs of readable events, cut where an unreadable one stands.
-fn work_of(opened: &Opened) -> Vec<Work<'_>> {
-    let mut work = Vec::new();
-    let mut rest = opened.events.as_slice();
-    for unreadable in &opened.unreadable {
-        let (before, after) = rest.split_at(rest.partition_point(|event| event.position < unreadable.position));
-        work.extend([Work::Apply(before), Work::Park(*unreadable)]);
-        rest = after;
-    }
-    work.push(Work::Apply(rest));
-    work.retain(|item| !matches!(item, Work::Apply([])));
-    work.reverse();
-    work
-}
-
-/// Cuts events in two between two positions; nothing if all of them are at one, as those are which were one in the log.
-fn halves(events: &[Event]) -> Option<(&[Event], &[Event])> {
-    let middle = events[events.len() / 2].position;
-    let before = events.partition_point(|event| event.position < middle);
-    let cut = if before > 0 { before } else { events.partition_point(|event| event.position <= middle) };
-    (cut < events.len()).then(|| events.split_at(cut))
-}
-
 /// What is parked, and what this batch adds to it.
 struct Parking<'a> {
     name: Name<'a>,
     batch: &'a Prepared<'a>,
-    /// Parked before this batch or by it: later events of these go behind.
-    subjects: HashSet<Uuid>,
-    /// By position, so that holding an event back twice parks it once.
-    rows: BTreeMap<i64, String>,
+    queues: Queues,
     count: ParkedCount,
 }
 
@@ -152,40 +112,18 @@ impl<'a> Parking<'a> {
             forget_in_kept(batch, tx, (*subject, *position)).await?;
         }
         let subjects = match count {
-            0 => HashSet::new(),
+            0 => Default::default(),
             _ => parked::subjects(tx, name, batch.partition).await?,
         };
-        Ok(Self { name, batch, subjects, rows: BTreeMap::new(), count })
-    }
-
-    /// Takes out the events whose subject is parked, and puts them behind.
-    fn hold_back(&mut self, events: &[Event]) -> Vec<Event> {
-        let (behind, free): (Vec<&Event>, Vec<&Event>) =
-            events.iter().partition(|event| self.subjects.contains(&event.subject));
-        for event in behind {
-            self.rows.entry(event.position).or_insert_with(|| BEHIND.to_owned());
-        }
-        free.into_iter().cloned().collect()
-    }
-
-    /// Undoes [`Self::hold_back`] for events that will be looked at again, in smaller portions.
-    fn release(&mut self, events: &[Event]) {
-        for event in events {
-            self.rows.remove(&event.position);
-        }
-    }
-
-    fn park(&mut self, position: i64, subject: Uuid, reason: &str) {
-        let reason = if self.subjects.insert(subject) { reason } else { BEHIND };
-        self.rows.insert(position, reason.to_owned());
+        Ok(Self { name, batch, queues: Queues::new(subjects), count })
     }
 
     async fn finish(self, tx: &mut PgConnection) -> Result<ParkedCount, sqlx::Error> {
-        if self.rows.is_empty() {
+        if self.queues.rows().is_empty() {
             return Ok(self.count);
         }
         let first = self.batch.sealed.first().map_or(0, |event| event.position);
-        let rows = self.rows.iter().filter_map(|(position, reason)| {
+        let rows = self.queues.rows().iter().filter_map(|(position, reason)| {
             let index = usize::try_from(position - first).ok()?;
             Some(parked::Row { event: self.batch.sealed.get(index)?, reason, attempts: self.batch.attempts })
         });

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use nexus_event_store::SealedEvent;
+use nexus_event_store::sabotage::{Safeguard, is_off};
 
 use super::checkpoint::Anchor;
 use super::config::Limits;
@@ -79,7 +80,7 @@ impl Batch {
 
     fn take(&mut self, record: Option<Record>) {
         let Some(Record { offset, event: Some(event) }) = record else { return };
-        if event.position < self.expected {
+        if event.position < self.expected && !is_off(Safeguard::PositionCheck) {
             self.duplicates += 1;
             return;
         }
@@ -88,7 +89,7 @@ impl Batch {
     }
 
     fn push(&mut self, event: SealedEvent) {
-        self.expected = event.position + 1;
+        self.expected = self.expected.max(event.position + 1);
         self.bytes += event.sealed.len();
         self.events.push(event);
     }
@@ -98,6 +99,13 @@ impl Batch {
         let too_large = !self.events.is_empty() && self.bytes + next.sealed.len() > limits.batch_bytes_max;
         too_many || too_large
     }
+}
+
+/// What of a batch comes after a position that others have applied meanwhile; nothing, if what follows that position is from
+/// before the batch.
+pub(crate) fn still_to_do(events: &[SealedEvent], applied: i64) -> Option<&[SealedEvent]> {
+    let left = &events[events.partition_point(|event| event.position <= applied)..];
+    left.first().is_none_or(|next| next.position == applied + 1).then_some(left)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! How far each partition of each read model is applied, and who may move it on.
 
+use nexus_event_store::sabotage::{Safeguard, is_off};
 use sqlx::{PgConnection, PgPool, Row};
 
 /// What the owner of a partition knows about its checkpoint.
@@ -85,12 +86,13 @@ pub async fn advance(
     from: &Ownership,
     to: &Ownership,
 ) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar(
+    let fence = if is_off(Safeguard::EpochFence) { "$4 = $4" } else { "epoch = $4" };
+    sqlx::query_scalar(&format!(
         "update projection.checkpoints
          set position = $6, kafka_offset = $7, kafka_position = $8, updated_at = now()
-         where read_model = $1 and version = $2 and partition = $3 and epoch = $4 and position = $5
-         returning parked",
-    )
+         where read_model = $1 and version = $2 and partition = $3 and {fence} and position = $5
+         returning parked"
+    ))
     .bind(name.read_model)
     .bind(name.version)
     .bind(partition)

@@ -38,6 +38,9 @@ mod start;
 mod supervisor;
 mod watchdog;
 
+#[cfg(test)]
+mod simulation;
+
 pub use config::{EngineConfig, GroupProtocol, Limits};
 pub use hashes::{Hashes, row_hashes, row_hashes_with};
 pub use migrate::{MigrateError, migrate, migrate_models};

@@ -4,6 +4,7 @@
 //! and neither can slip an event past the other.
 
 mod command;
+mod queues;
 mod retry;
 
 use std::collections::HashSet;
@@ -18,6 +19,9 @@ use super::checkpoint::Name;
 
 pub use command::ParkedCommand;
 pub(crate) use command::{model, read_model};
+#[cfg(test)]
+pub(crate) use queues::Stands;
+pub(crate) use queues::{Queues, Search};
 pub use retry::{Retried, Retry, RetryError, discard};
 
 /// The reason of an event that only waits for an earlier one of its subject.

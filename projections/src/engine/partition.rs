@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::apply::{self, Prepared, Refused};
 use super::backoff::Backoff;
-use super::batch::{Batch, Placed, Record};
+use super::batch::{self, Batch, Placed, Record};
 use super::checkpoint::{self, Ownership, Purpose};
 use super::config::GAP_CHUNK;
 use super::fault::Fault;
@@ -95,9 +95,33 @@ impl Partition {
         let started = Instant::now();
         let batch = self.gather(records).await?;
         self.gauges.duplicates(batch.duplicates);
-        if batch.events.is_empty() {
-            return Ok(());
+        if batch.events.is_empty() { Ok(()) } else { self.apply_batch(batch, started).await }
+    }
+
+    /// Applies what the event store has after the checkpoint. Needed once, when the topic has lost records: what is missing
+    /// would otherwise show only by the next record that comes, if one ever does.
+    pub(crate) async fn apply_from_store(&mut self) -> Result<(), Halt> {
+        let mut backoff = Backoff::new(&self.host.limits);
+        loop {
+            let started = Instant::now();
+            let mut batch = Batch::after(self.owned.position);
+            match self.host.log.range(self.number, self.owned.position, GAP_CHUNK).await {
+                Ok(events) => match batch.fill(events) {
+                    0 => return Ok(()),
+                    filled => {
+                        self.gauges.gaps_filled(filled);
+                        self.apply_batch(batch, started).await?;
+                    }
+                },
+                Err(_) => {
+                    self.stand_still(batch.position() + 1, "the event store does not answer");
+                    self.pause(&mut backoff).await?;
+                }
+            }
         }
+    }
+
+    async fn apply_batch(&mut self, batch: Batch, started: Instant) -> Result<(), Halt> {
         let count = batch.events.len();
         let last_recorded_at = batch.events.last().map(|event| event.header.recorded_at);
         let span = tracing::info_span!(
@@ -229,11 +253,7 @@ impl Partition {
     /// What of a batch is left after another owner had the partition for a while. A checkpoint that went back (its
     /// database was restored) needs records from further back than there are at hand.
     fn still_to_do(&self, sealed: &[SealedEvent]) -> Result<Arc<[SealedEvent]>, Halt> {
-        let left = &sealed[sealed.partition_point(|event| event.position <= self.owned.position)..];
-        match left.first() {
-            Some(next) if next.position != self.owned.position + 1 => Err(Halt::Lost),
-            _ => Ok(Arc::from(left)),
-        }
+        batch::still_to_do(sealed, self.owned.position).map(Arc::from).ok_or(Halt::Lost)
     }
 
     /// Waits for a connection to be had. Only then is a batch opened: behind the few that are being applied the others

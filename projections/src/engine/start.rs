@@ -2,7 +2,7 @@
 //!
 //! The checkpoint remembers the newest record it was moved by: its offset and its position. Reading starts at that very
 //! record. If it is there again, the topic is the same; if not, the topic was truncated, recreated or restored from an
-//! older copy. Then positions alone decide what is new, which they can, and it is said loudly.
+//! older copy. Then it is said loudly, what is missing comes from the event store, and positions alone decide what is new.
 
 use rdkafka::Offset;
 
@@ -16,16 +16,17 @@ pub(crate) enum Start {
     Beginning,
     /// At the newest known record, to see that it is still the same.
     At(Anchor),
-    /// The newest known record can't be there any more: from the earliest one there is.
-    Over { lost: Anchor },
+    /// The newest known record can't be there any more, or the first ones are gone before they were read: from the
+    /// earliest one there is, at the offset `low`.
+    Over { lost: Option<Anchor>, low: i64 },
 }
 
 impl Start {
     pub(crate) fn choose(anchor: Option<Anchor>, low: i64, high: i64) -> Self {
         match anchor {
-            None => Self::Beginning,
+            None if low == 0 => Self::Beginning,
             Some(anchor) if anchor.offset >= low && anchor.offset < high => Self::At(anchor),
-            Some(lost) => Self::Over { lost },
+            lost => Self::Over { lost, low },
         }
     }
 
@@ -58,7 +59,8 @@ impl Continuity {
     pub(crate) fn new(start: Start) -> Self {
         match start {
             Start::At(anchor) => Self { expected: Some(anchor), next_offset: anchor.offset },
-            Start::Beginning | Start::Over { .. } => Self { expected: None, next_offset: 0 },
+            Start::Beginning => Self { expected: None, next_offset: 0 },
+            Start::Over { low, .. } => Self { expected: None, next_offset: low },
         }
     }
 
@@ -99,9 +101,15 @@ mod tests {
     fn a_topic_without_that_record_is_read_from_its_beginning() {
         for (low, high) in [(0, 41), (0, 0), (42, 99)] {
             let start = Start::choose(Some(ANCHOR), low, high);
-            assert_eq!(start, Start::Over { lost: ANCHOR });
+            assert_eq!(start, Start::Over { lost: Some(ANCHOR), low });
+            assert_eq!(Continuity::new(start).next_offset(), low);
             assert_eq!(start.offset(), Offset::Beginning);
         }
+    }
+
+    #[test]
+    fn a_topic_whose_first_records_are_gone_is_not_taken_for_a_new_one() {
+        assert_eq!(Start::choose(None, 7, 9), Start::Over { lost: None, low: 7 });
     }
 
     #[test]

@@ -21,7 +21,7 @@ async fn an_owner_of_yesterday_changes_zero_rows() {
     let mut connection = world.read.acquire().await.unwrap();
     // The position is still the one that the zombie knows; only the epoch tells them apart.
     let refused = advance(&mut connection, NAME, 3, &zombie, &moved(&zombie, 5)).await.unwrap();
-    assert_eq!(refused, None);
+    assert_eq!(refused, None, "the checkpoint moved for an owner of yesterday");
     assert_eq!(advance(&mut connection, NAME, 3, &owner, &moved(&owner, 5)).await.unwrap(), Some(0));
     drop(connection);
     world.gone().await;

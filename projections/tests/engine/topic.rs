@@ -1,10 +1,14 @@
 //! A topic that repeats, skips, holds what is not ours, or is no longer the one it was.
 
 use nexus_event_store::kafka::create_topic;
+use nexus_projections::ReadModel;
 use nexus_projections::engine::Engine;
 
-use crate::counters;
-use crate::world::{PARTITIONS, Toy, World, delete_topic, eventually};
+use crate::world::{PARTITIONS, Toy, World, delete_records, delete_topic, eventually};
+use crate::{counters, words};
+
+/// What is said of it.
+const CHANGED: &str = "the topic is not the one read before";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repetitions_are_dropped_and_gaps_filled() {
@@ -66,8 +70,9 @@ async fn a_gap_that_nobody_can_fill_stops_its_partition_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_are_not_ours_are_stepped_over() {
-    let world = World::new(20).await;
-    let toy = Toy::named("toy");
+    counters::install();
+    let toy = Toy::named("strangers");
+    let world = World::with_models(20, std::slice::from_ref(&toy)).await;
     let engine = Engine::start(&world.config(), vec![toy.clone()]);
     for _ in 0..3 {
         world.publish(100).await;
@@ -78,6 +83,37 @@ async fn records_that_are_not_ours_are_stepped_over() {
     world.publish(100).await;
     world.wait_caught_up(&toy).await;
     world.assert_exact(&toy).await;
+    engine.stop().await;
+    assert!(counters::of("projection_unreadable_records_total", "strangers") > 0, "nobody counted them");
+    world.gone().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_topic_is_noticed_and_what_it_lost_comes_from_the_store() {
+    counters::install();
+    let (behind, new) = (Toy::named("truncated"), Toy::named("truncated_new"));
+    let world = World::with_models(20, &[behind.clone(), new.clone()]).await;
+    let engine = Engine::start(&world.config(), vec![behind.clone()]);
+    world.publish(300).await;
+    world.wait_caught_up(&behind).await;
+    engine.stop().await;
+    // Lost before anybody has read it, and nothing comes after it that would reveal a gap.
+    let lost = world.publish(300).await.len() as u64;
+    delete_records(&world.kafka, &world.topic).await;
+    let engine = Engine::start(&world.config(), vec![behind.clone(), new.clone()]);
+    for (toy, filled) in [(&behind, lost), (&new, 300 + lost)] {
+        world.wait_caught_up(toy).await;
+        world.assert_exact(toy).await;
+        assert_eq!(counters::of("projection_gaps_filled_total", toy.name()), filled);
+        assert!(counters::of("projection_topic_changes_total", toy.name()) > 0, "nobody noticed");
+        assert!(words::said(toy.name(), CHANGED), "nobody said so");
+    }
+    // And it goes on, with nothing to complain of.
+    world.publish(100).await;
+    for toy in [&behind, &new] {
+        world.wait_caught_up(toy).await;
+        world.assert_exact(toy).await;
+    }
     engine.stop().await;
     world.gone().await;
 }
@@ -101,6 +137,7 @@ async fn a_topic_recreated_while_nobody_reads_is_noticed_and_positions_decide() 
     world.wait_caught_up(&toy).await;
     world.assert_exact(&toy).await;
     assert!(counters::of("projection_topic_changes_total", "replaced") > 0, "nobody noticed");
+    assert!(words::said("replaced", CHANGED), "nobody said so");
     engine.stop().await;
     world.gone().await;
 }
@@ -118,6 +155,7 @@ async fn a_topic_recreated_while_it_is_read_is_noticed_and_positions_decide() {
     world.wait_caught_up(&toy).await;
     world.assert_exact(&toy).await;
     assert!(counters::of("projection_topic_changes_total", "replaced_live") > 0, "nobody noticed");
+    assert!(words::said("replaced_live", CHANGED), "nobody said so");
     engine.stop().await;
     world.gone().await;
 }

@@ -26,6 +26,8 @@ use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::words;
+
 pub const PARTITIONS: i32 = 12;
 /// No test waits longer for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -102,13 +104,7 @@ impl World {
     }
 
     pub async fn with_models(subjects: usize, models: &[Arc<Toy>]) -> Self {
-        // Fails when another test has done so.
-        drop(
-            tracing_subscriber::fmt()
-                .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-                .with_test_writer()
-                .try_init(),
-        );
+        words::listen();
         let name = format!("engine_{}", Uuid::new_v4().simple());
         let server = postgres();
         let log = database(&server, &format!("{name}_log")).await;
@@ -306,6 +302,19 @@ impl World {
         std::fs::remove_file(self.master_key_file()).unwrap();
         delete_topic(&self.kafka, &self.topic).await;
     }
+}
+
+/// Removes all records that a topic has; what comes later goes on at the next offsets.
+pub async fn delete_records(kafka: &str, topic: &str) {
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    use rdkafka::{Offset, TopicPartitionList};
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", kafka).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(topic, partition, Offset::End).unwrap();
+    }
+    let deleted = admin.delete_records(&list, &AdminOptions::new().operation_timeout(Some(PATIENCE))).await.unwrap();
+    assert!(deleted.elements().iter().all(|element| element.error().is_ok()));
 }
 
 pub async fn delete_topic(kafka: &str, topic: &str) {

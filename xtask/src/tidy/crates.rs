@@ -44,6 +44,8 @@ const NOT_IN_DOMAIN: [&str; 12] = [
     "tracing-subscriber",
 ];
 
+const SABOTAGE: &str = "sabotage";
+
 /// A line of some crate's manifest.
 pub struct Dependency {
     pub from: String,
@@ -51,15 +53,19 @@ pub struct Dependency {
     pub is_shipped: bool,
 }
 
-/// The direct dependencies of our crates, as cargo reads them.
-pub fn dependencies(root: &Path) -> Result<Vec<Dependency>> {
+/// The manifests of our crates, as cargo reads them.
+pub fn metadata(root: &Path) -> Result<Value> {
     let output = Command::new("cargo")
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .current_dir(root)
         .output()
         .context("`cargo` is not installed")?;
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The direct dependencies of our crates.
+pub fn dependencies(metadata: &Value) -> Vec<Dependency> {
     let mut dependencies = Vec::new();
     for package in metadata["packages"].as_array().into_iter().flatten() {
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -70,7 +76,28 @@ pub fn dependencies(root: &Path) -> Result<Vec<Dependency>> {
             });
         }
     }
-    Ok(dependencies)
+    dependencies
+}
+
+/// The feature that switches safeguards off is asked for on the command line of the mutation check, and nowhere else.
+pub fn check_sabotage(metadata: &Value) -> Vec<Finding> {
+    let has = |features: &Value| features.as_array().into_iter().flatten().any(|name| text(name).contains(SABOTAGE));
+    let mut findings = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let place = format!("{}/Cargo.toml", text(&package["name"]));
+        for (feature, parts) in package["features"].as_object().into_iter().flatten() {
+            if feature != SABOTAGE && has(parts) {
+                findings.push(Finding::new(&place, format!("`{feature}` must not switch safeguards off")));
+            }
+        }
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            if has(&dependency["features"]) {
+                let name = text(&dependency["name"]);
+                findings.push(Finding::new(&place, format!("must not ask `{name}` to switch safeguards off")));
+            }
+        }
+    }
+    findings
 }
 
 pub fn check(dependencies: &[Dependency]) -> Vec<Finding> {
@@ -114,6 +141,19 @@ mod tests {
         assert_eq!(findings("nexus-domain", "sqlx", true), 1);
         assert_eq!(findings("nexus-domain", "chrono", true), 0);
         assert_eq!(findings("nexus-unheard-of", "chrono", true), 1);
+    }
+
+    #[test]
+    fn no_manifest_switches_safeguards_off() {
+        let findings = |features: Value, asked: Value| {
+            let dependency = serde_json::json!({"name": "nexus-event-store", "features": asked});
+            let package = serde_json::json!({"name": "a", "features": features, "dependencies": [dependency]});
+            check_sabotage(&serde_json::json!({"packages": [package]})).len()
+        };
+        assert_eq!(findings(serde_json::json!({"sabotage": ["nexus-event-store/sabotage"]}), Value::Null), 0);
+        assert_eq!(findings(serde_json::json!({"default": ["sabotage"], "sabotage": []}), Value::Null), 1);
+        assert_eq!(findings(serde_json::json!({"testing": ["nexus-event-store/sabotage"]}), Value::Null), 1);
+        assert_eq!(findings(Value::Null, serde_json::json!(["sabotage"])), 1);
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub struct SourceFile {
 /// Everything that is not as it should be in the checkout at `root`.
 pub fn check(root: &Path) -> Result<Vec<Finding>> {
     let files = read_files(root)?;
-    let mut findings = crates::check(&crates::dependencies(root)?);
+    let metadata = crates::metadata(root)?;
+    let mut findings = crates::check(&crates::dependencies(&metadata));
+    findings.extend(crates::check_sabotage(&metadata));
     findings.extend(files.iter().flat_map(sources::check));
     findings.extend(aggregates::check(&files));
     findings.extend(documents::check(root, &files));

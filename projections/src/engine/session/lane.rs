@@ -60,8 +60,8 @@ impl Lane {
         let progress = Arc::new(Progress::new(owned.position, continuity.next_offset()));
         let gauges = Gauges::new(host.name(), number);
         let partition = Partition::new(host.clone(), target, number, owned, progress.clone(), stop.clone());
-        let reader = Reader { host, number, split, continuity, progress: progress.clone(), gauges: gauges.clone() };
-        reader.say_start(start);
+        let reader =
+            Reader { host, number, start, split, continuity, progress: progress.clone(), gauges: gauges.clone() };
         let stopping = stop.clone();
         let task = tokio::spawn(async move {
             let reason = match AssertUnwindSafe(reader.run(partition, &stopping)).catch_unwind().await {
@@ -101,6 +101,7 @@ impl Drop for Lane {
 struct Reader {
     host: Arc<Host>,
     number: i32,
+    start: Start,
     split: Split,
     continuity: Continuity,
     progress: Arc<Progress>,
@@ -109,6 +110,12 @@ struct Reader {
 
 impl Reader {
     async fn run(mut self, mut partition: Partition, stop: &CancellationToken) -> Halt {
+        if let Start::Over { lost, low } = self.start {
+            self.say_changed(lost.map_or(low, |lost| lost.offset));
+            if let Err(halt) = partition.apply_from_store().await {
+                return halt;
+            }
+        }
         let mut records = VecDeque::new();
         loop {
             self.progress.waiting(true);
@@ -137,12 +144,6 @@ impl Reader {
                 true
             }
         });
-    }
-
-    fn say_start(&self, start: Start) {
-        if let Start::Over { lost } = start {
-            self.say_changed(lost.offset);
-        }
     }
 
     fn say_changed(&self, offset: i64) {
