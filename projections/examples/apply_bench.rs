@@ -3,6 +3,9 @@
 //! Needs `NEXUS_TEST_POSTGRES` and `NEXUS_TEST_KAFKA`, makes databases and a topic of its own, fills the topic, and
 //! then lets one read model catch up from the beginning.
 
+#[path = "../tests/engine/words.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "the tests ask what was said, and they may panic")]
+mod words;
 #[path = "../tests/engine/world.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "it is the tests' world: they use the rest, and they may panic")]
 mod world;

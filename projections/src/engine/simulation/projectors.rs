@@ -57,7 +57,8 @@ impl Projector {
             None => {}
             Some(_) if !is_mine && dice.is_multiple_of(4) => self.end(partition, around.read),
             Some(lane) => {
-                if lane.is_stalled(around) || lane.step(around, dice / 4)? == Goes::Over {
+                let is_over = lane.is_stalled(around) || lane.step(around, dice / 4)? == Goes::Over;
+                if is_over {
                     self.end(partition, around.read);
                 }
             }

@@ -168,14 +168,17 @@ impl Wires {
     }
 }
 
+/// Partitions with their epochs, and the tails found so far.
+type Round = (Vec<(i32, i64)>, BTreeMap<i32, i64>);
+
 /// A relay process.
 #[derive(Debug, Default)]
 pub struct Relay {
     owner: u64,
     holdings: Holdings,
     doing: Doing,
-    /// A takeover round that goes on beside: what is looked at, and the tails found so far.
-    round: Option<(Vec<(i32, i64)>, BTreeMap<i32, i64>)>,
+    /// A takeover round that goes on beside.
+    round: Option<Round>,
     batches: Vec<Batch>,
 }
 
