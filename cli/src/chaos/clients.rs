@@ -14,6 +14,8 @@ use super::random::Random;
 
 /// Longer than a busy stack takes, shorter than a pause: what is not answered then is not known.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a read waits for the write it is to show: so long that an answer still comes in time.
+const READ_WAIT_MS: u64 = 3_000;
 const RETRY_PAUSE_MS: (u64, u64) = (50, 400);
 /// How many of its patients and observations a client goes on with.
 const REMEMBERED: usize = 16;
@@ -251,7 +253,7 @@ impl World {
             builder = builder.header("if-match", format!("\"{version}\""));
         }
         if let Some(position) = &request.position {
-            builder = builder.header("nexus-position", position);
+            builder = builder.header("nexus-position", position).header("nexus-wait-ms", READ_WAIT_MS);
         }
         builder
     }

@@ -3,7 +3,7 @@
 //! It lives in a folder of its own and dies with this process. The supervisor's keeper starts again what ends, as it does
 //! for every stack.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -37,7 +37,6 @@ const COUNTS: [(Service, u16); 5] = [
 /// Those of any stack; those of this one, with all its processes and links.
 const STACK_PORTS: u16 = 8;
 const PORTS: u16 = 64;
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 /// A running stack with its links.
 pub struct Cluster {
@@ -145,10 +144,10 @@ impl Cluster {
     fn launch(&self, instance: &Instance) -> Result<Launch> {
         // Whoever asks here is a handful of clients with one account.
         let mut launch = instance.launch(&self.stack, &self.secrets)?.env("NEXUS_REQUESTS_PER_MINUTE", "0");
-        if Self::can_step_clocks() && self.clocks.contains(&instance.name) {
+        if let Some(library) = faketime().filter(|_| self.clocks.contains(&instance.name)) {
             self.step_clock(&instance.name, 0)?;
             launch = launch
-                .env("LD_PRELOAD", FAKETIME)
+                .env("LD_PRELOAD", library)
                 .env("FAKETIME_TIMESTAMP_FILE", self.clock_file(&instance.name))
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
                 .env("FAKETIME_CACHE_DURATION", "1");
@@ -169,7 +168,7 @@ impl Cluster {
 
     /// Whether this machine has what steps the clock of a process.
     pub fn can_step_clocks() -> bool {
-        Path::new(FAKETIME).exists()
+        faketime().is_some()
     }
 
     /// The process of this name, while it runs.
@@ -294,6 +293,12 @@ fn has_door(service: Service) -> bool {
 /// The last process of each kind runs on a clock of its own.
 fn has_clock(service: Service, number: u16) -> bool {
     service != Service::Auth && number == count_of(service)
+}
+
+/// The library of Debian's package, in the folder of this machine's architecture.
+fn faketime() -> Option<PathBuf> {
+    let architectures = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    architectures.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
 }
 
 /// A folder for this run, and a free range of ports.

@@ -52,32 +52,32 @@ impl<'a> Injector<'a> {
         (plan.iter().filter(|fault| can(fault)).cloned().collect(), left_out.map(|it| it.2.to_owned()).collect())
     }
 
-    /// Runs the whole plan; answers when the last fault is over.
+    /// Runs the whole plan; tells of each fault as it begins, and answers when the last is over.
     pub async fn run(&self, plan: &[Fault], told: impl Fn(&Injected)) -> Vec<Injected> {
-        let mut running: FuturesUnordered<_> = plan.iter().map(|fault| self.carry_out(fault)).collect();
+        let mut running: FuturesUnordered<_> = plan.iter().map(|fault| self.carry_out(fault, &told)).collect();
         let mut injected = Vec::new();
         while let Some(done) = running.next().await {
-            told(&done);
             injected.push(done);
         }
         injected.sort_by_key(|it| it.fault.at_ms);
         injected
     }
 
-    async fn carry_out(&self, fault: &Fault) -> Injected {
+    async fn carry_out(&self, fault: &Fault, told: impl Fn(&Injected)) -> Injected {
         self.sleep_until(fault.at_ms).await;
-        let begun = self.begin(fault).await;
+        let reason = |outcome: Result<()>| outcome.err().map(|error| format!("{error:#}"));
+        let begun = Injected { fault: fault.clone(), missed: reason(self.begin(fault)) };
+        told(&begun);
         self.sleep_until(fault.end_ms()).await;
-        let ended = self.end(fault);
-        let missed = begun.and(ended).err().map(|error| format!("{error:#}"));
-        Injected { fault: fault.clone(), missed }
+        let ended = reason(self.end(fault));
+        Injected { missed: begun.missed.or(ended), ..begun }
     }
 
     async fn sleep_until(&self, at_ms: u64) {
         tokio::time::sleep_until((self.started + Duration::from_millis(at_ms)).into()).await;
     }
 
-    async fn begin(&self, fault: &Fault) -> Result<()> {
+    fn begin(&self, fault: &Fault) -> Result<()> {
         let amount = fault.amount.unsigned_abs();
         match fault.kind {
             Kind::Kill => self.signal(&fault.target, Signal::SIGKILL),

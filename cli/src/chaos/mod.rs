@@ -73,7 +73,7 @@ pub struct Options {
     /// Print the faults of this seed, and start nothing.
     #[arg(long)]
     plan: bool,
-    /// Keep the folder of the stack, with its logs and data; it is kept after a breach in any case.
+    /// Keep the logs of the processes; after a breach they are kept in any case.
     #[arg(long)]
     keep: bool,
     /// End, and leave nothing running, when this process is gone.
@@ -173,7 +173,7 @@ async fn disturb(cluster: &Cluster, options: &Options) -> Result<Report> {
     breaches.extend(enough(&history, lasted, options));
     let restarts = cluster.restarts();
     let ending = Ending { injected, left_out, breaches, ready_after, lasted, restarts };
-    Ok(Report::new(options, &history, ending, &evidence))
+    Ok(Report::new(options, history, ending, &evidence))
 }
 
 async fn world(cluster: &Cluster) -> Result<World> {

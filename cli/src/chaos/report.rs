@@ -66,6 +66,8 @@ pub struct Report {
     pub breaches: Vec<Breach>,
     faults: Vec<Injected>,
     seconds: Vec<Second>,
+    /// Kept where something did not hold, to look into it.
+    history: Option<Vec<Operation>>,
 }
 
 #[derive(Serialize)]
@@ -87,14 +89,14 @@ pub struct Ending {
 }
 
 impl Report {
-    pub fn new(options: &Options, history: &[Operation], ending: Ending, evidence: &Evidence) -> Self {
+    pub fn new(options: &Options, history: Vec<Operation>, ending: Ending, evidence: &Evidence) -> Self {
         let mut faults: BTreeMap<String, usize> = BTreeMap::new();
         for injected in ending.injected.iter().filter(|injected| injected.missed.is_none()) {
             *faults.entry(injected.fault.kind.to_string()).or_default() += 1;
         }
         let mut by_action: BTreeMap<Action, Counts> = BTreeMap::new();
         let mut operations = Counts::default();
-        for operation in history {
+        for operation in &history {
             by_action.entry(operation.action).or_default().add(operation);
             operations.add(operation);
         }
@@ -105,7 +107,7 @@ impl Report {
             operations,
             ok_per_second: per_second(operations.ok, ending.lasted),
             by_action,
-            refusals: refusals(history),
+            refusals: refusals(&history),
             faults,
             faults_missed: ending.injected.iter().filter(|injected| injected.missed.is_some()).count(),
             left_out: ending.left_out,
@@ -115,15 +117,20 @@ impl Report {
             records: evidence.topic.len(),
             breaches: ending.breaches.clone(),
         };
-        Self { summary, breaches: ending.breaches, faults: ending.injected, seconds: seconds(history, ending.lasted) }
+        let seconds = seconds(&history, ending.lasted);
+        let history = (!ending.breaches.is_empty()).then_some(history);
+        Self { summary, breaches: ending.breaches, faults: ending.injected, seconds, history }
     }
 
-    /// Writes `report.html` and `report.json`.
+    /// Writes `report.html` and `report.json`; after a breach also `history.json`, with every operation.
     pub fn write(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
         let whole = Whole { summary: &self.summary, schedule: &self.faults, seconds: &self.seconds };
         std::fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&whole)?)?;
-        std::fs::write(folder.join("report.html"), self.page()?)?;
+        std::fs::write(folder.join("report.html"), self.page())?;
+        if let Some(history) = &self.history {
+            std::fs::write(folder.join("history.json"), serde_json::to_vec(history)?)?;
+        }
         Ok(())
     }
 
@@ -147,7 +154,7 @@ impl Report {
         output::line(format_args!("{verdict} (seed {}); report in {}", summary.seed, folder.display()));
     }
 
-    fn page(&self) -> Result<String> {
+    fn page(&self) -> String {
         let breaches: String =
             self.breaches.iter().map(|it| format!("<li><b>{}</b>: {}</li>", it.check, escape(&it.detail))).collect();
         let verdict = if self.breaches.is_empty() { "Everything held." } else { "Breached." };
