@@ -127,7 +127,7 @@ impl Report {
         std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
         let whole = Whole { summary: &self.summary, schedule: &self.faults, seconds: &self.seconds };
         std::fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&whole)?)?;
-        std::fs::write(folder.join("report.html"), self.page())?;
+        std::fs::write(folder.join("report.html"), self.page()?)?;
         if let Some(history) = &self.history {
             std::fs::write(folder.join("history.json"), serde_json::to_vec(history)?)?;
         }
@@ -154,7 +154,7 @@ impl Report {
         output::line(format_args!("{verdict} (seed {}); report in {}", summary.seed, folder.display()));
     }
 
-    fn page(&self) -> String {
+    fn page(&self) -> Result<String> {
         let breaches: String =
             self.breaches.iter().map(|it| format!("<li><b>{}</b>: {}</li>", it.check, escape(&it.detail))).collect();
         let verdict = if self.breaches.is_empty() { "Everything held." } else { "Breached." };
