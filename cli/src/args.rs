@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use nexus_local::Ports;
 
-use crate::keys;
 use crate::projections::Projections;
 use crate::stack::{Certificates, IdentityProvider};
+use crate::{chaos, keys};
 
 /// NexusHealth on one machine: start it, fill it, ask it, test it.
 #[derive(Parser)]
@@ -62,6 +62,9 @@ pub enum Command {
     /// Run every check and test, with a Kafka and a PostgreSQL of its own.
     #[command(after_help = "Example:\n  ./nexus test --filter position")]
     Test(Test),
+    /// Break a whole installation on purpose, then check that it lost, repeated and disordered nothing.
+    #[command(after_help = "Example:\n  ./nexus chaos --seed 7 --minutes 5 --report chaos-7")]
+    Chaos(chaos::Options),
     /// The background process that keeps the services running.
     #[command(hide = true)]
     Supervise(Supervise),

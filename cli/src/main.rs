@@ -4,6 +4,7 @@
 //! the services are the same binaries that production runs.
 
 mod args;
+mod chaos;
 mod home;
 mod http;
 mod import;
@@ -25,8 +26,12 @@ use crate::home::Home;
 use crate::stack::Stack;
 
 fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Chaos(options) = &cli.command {
+        chaos::prepare(options);
+    }
     let outcome = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
-        let outcome = runtime.block_on(run(Cli::parse()));
+        let outcome = runtime.block_on(run(cli));
         // A blocking wait that nobody needs any more must not hold up the end.
         runtime.shutdown_background();
         outcome
@@ -55,6 +60,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Projections(command) => projections::run(&stack()?, command).await,
         Command::Certificates(command) => stack::certificates(&stack()?, &command),
         Command::Test(options) => test::run(&home, &options),
+        Command::Chaos(options) => chaos::run(&home, &options).await,
         Command::Supervise(options) => stack::supervise(&stack()?, &options).await,
     }
 }

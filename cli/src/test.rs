@@ -163,6 +163,7 @@ impl Servers {
             jars,
             log: folder.path().join("kafka.log"),
             tls: None,
+            detours: Vec::new(),
         };
         let postgres_url = postgres.url("postgres", None, "postgres", None);
         let kafka_address = kafka.bootstrap();

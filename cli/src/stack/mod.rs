@@ -17,20 +17,24 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use nexus_event_store::kafka::{ClientTlsArgs, KafkaArgs};
-use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, TlsFiles, jars, kafka};
+use nexus_local::kafka::{self, Detour};
+use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, TlsFiles, jars};
 
 use crate::home::{Home, make_folder};
 
+pub use certificates::ensure as ensure_certificates;
 pub use certificates::{Certificates, run as certificates};
-pub use database::{connect_as_owner, rebuild_sources};
+pub use database::{connect, connect_as_owner, create as create_databases, create_topics, migrate, rebuild_sources};
 pub use down::down;
 pub use identity::{IdentityProvider, assertion};
 pub use logs::logs;
 pub use secrets::Secrets;
-pub use service::Service;
+pub use service::{Instance, Service};
+pub use state::{ProcessId, ServiceState};
 pub use status::status;
-pub use supervisor::supervise;
-pub use up::up;
+pub use supervisor::{Keeper, prepare_foundations, supervise};
+pub use tour::read_models_behind;
+pub use up::{fetch_kafka, up};
 
 pub const TOPIC: &str = "nexus.events.v1";
 pub const ACCESS_TOPIC: &str = "nexus.access.v1";
@@ -43,6 +47,8 @@ pub struct Stack {
     pub ports: Ports,
     /// `.nexus/stack-7400`: everything this stack stores.
     pub folder: PathBuf,
+    /// Ports besides Kafka's own by which some clients reach it.
+    pub kafka_detours: Vec<Detour>,
 }
 
 impl Stack {
@@ -51,7 +57,7 @@ impl Stack {
             bail!("--port-base must lie between 1024 and {}: a stack has eight ports", Ports::BASE_MAX);
         }
         let folder = home.state()?.join(format!("stack-{port_base}"));
-        Ok(Self { home: home.clone(), ports: Ports { base: port_base }, folder })
+        Ok(Self { home: home.clone(), ports: Ports { base: port_base }, folder, kafka_detours: Vec::new() })
     }
 
     pub fn make_folders(&self) -> Result<()> {
@@ -110,6 +116,7 @@ impl Stack {
             jars: jars::folder(&self.home.path("infra/kafka/pom.xml"), &self.home.cache()?, "kafka")?,
             log: self.log_file("kafka"),
             tls: Some(self.kafka_tls()),
+            detours: self.kafka_detours.clone(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The seven processes of a stack: their names, places and settings.
 
 use anyhow::Result;
-use nexus_local::{Launch, Ports};
+use nexus_local::{Launch, Ports, Postgres};
 
 use super::{ACCESS_TOPIC, AUDIENCE, IdentityProvider, Secrets, Stack, TOPIC};
 
@@ -84,30 +84,49 @@ impl Service {
         };
         format!("{scheme}://127.0.0.1:{}", self.port(ports))
     }
+}
+
+/// One process of a service: its name, where it listens, and by which ports it reaches what it leans on.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub service: Service,
+    /// Names its log and its entry in the state.
+    pub name: String,
+    pub listen: u16,
+    pub postgres: u16,
+    pub kafka: u16,
+}
+
+impl Instance {
+    /// The only process of its service, as a stack has it.
+    pub fn only(service: Service, ports: Ports) -> Self {
+        let (name, listen) = (service.name().to_owned(), service.port(ports));
+        Self { service, name, listen, postgres: ports.postgres(), kafka: ports.kafka() }
+    }
 
     /// How to start it; PostgreSQL, Kafka and Keycloak must have been prepared.
-    pub fn launch(self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
-        match self {
-            Self::Postgres => stack.postgres(secrets).launch(),
-            Self::Kafka => Ok(stack.kafka()?.launch()),
-            Self::Keycloak => stack.keycloak()?.launch(),
+    pub fn launch(&self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
+        match self.service {
+            Service::Postgres => stack.postgres(secrets).launch(),
+            Service::Kafka => Ok(stack.kafka()?.launch()),
+            Service::Keycloak => stack.keycloak()?.launch(),
             _ => self.launch_own(stack, secrets),
         }
     }
 
     /// Secrets travel in the environment and in files: arguments are visible to every account of the machine.
-    fn launch_own(self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
-        let program = stack.home.program(self.name())?;
-        let tls = stack.tls_files(self.name());
-        let mut launch = Launch::new(program, &stack.folder, stack.log_file(self.name()))
-            .env("NEXUS_LISTEN", format!("127.0.0.1:{}", self.port(stack.ports)))
+    fn launch_own(&self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
+        let program = stack.home.program(self.service.name())?;
+        let tls = stack.tls_files(self.service.name());
+        let mut launch = Launch::new(program, &stack.folder, stack.log_file(&self.name))
+            .env("NEXUS_LISTEN", format!("127.0.0.1:{}", self.listen))
             .env("NEXUS_LOG_FORMAT", "json")
             .env("NEXUS_TLS_CERT_FILE", &tls.identity)
             .env("NEXUS_TLS_KEY_FILE", &tls.identity)
             .env("NEXUS_CA_FILE", &tls.authority)
             .env("NEXUS_CLIENT_CERT_FILE", &tls.identity)
             .env("NEXUS_CLIENT_KEY_FILE", &tls.identity);
-        if matches!(self, Self::Relay | Self::Projector) {
+        if matches!(self.service, Service::Relay | Service::Projector) {
             // Nobody but the stack's own asks them anything: how they are, and their metrics.
             launch = launch.env("NEXUS_TLS_CLIENT_CA_FILE", &tls.authority);
         }
@@ -117,11 +136,12 @@ impl Service {
         Ok(launch)
     }
 
-    fn settings(self, stack: &Stack, secrets: &Secrets) -> Vec<(&'static str, String)> {
-        let tls = stack.tls_files(self.name());
+    fn settings(&self, stack: &Stack, secrets: &Secrets) -> Vec<(&'static str, String)> {
+        let tls = stack.tls_files(self.service.name());
+        let postgres = Postgres { port: self.postgres, ..stack.postgres(secrets) };
         let database = |role: &str, database: &str| {
             let password = secrets.databases.get(role).map(String::as_str);
-            stack.postgres(secrets).url(role, password, database, Some(&tls))
+            postgres.url(role, password, database, Some(&tls))
         };
         let log = |role| ("NEXUS_LOG_URL", database(role, "nexus_log"));
         let keys = |role| ("NEXUS_KEYS_URL", database(role, "nexus_keys"));
@@ -129,28 +149,28 @@ impl Service {
         let file = |variable, name| (variable, stack.secret_file(name).display().to_string());
         let master_key = file("NEXUS_MASTER_KEY_FILE", "master.key");
         let kafka = [
-            ("NEXUS_KAFKA", format!("127.0.0.1:{}", stack.ports.kafka())),
+            ("NEXUS_KAFKA", format!("127.0.0.1:{}", self.kafka)),
             ("NEXUS_TOPIC", TOPIC.to_owned()),
             ("NEXUS_ACCESS_TOPIC", ACCESS_TOPIC.to_owned()),
         ];
         let issuer = [("NEXUS_ISSUER", stack.issuer()), ("NEXUS_AUDIENCE", AUDIENCE.to_owned())];
 
-        let mut settings = match self {
-            Self::Postgres | Self::Kafka | Self::Keycloak => vec![],
-            Self::Auth => {
+        let mut settings = match self.service {
+            Service::Postgres | Service::Kafka | Service::Keycloak => vec![],
+            Service::Auth => {
                 vec![file("NEXUS_CLIENTS_FILE", "clients.json"), file("NEXUS_SIGNING_KEY_FILE", "signing-key.pem")]
             }
-            Self::CommandApi => vec![log("nexus_command"), keys("nexus_command"), master_key],
-            Self::Relay => vec![log("nexus_relay")],
-            Self::Projector => {
+            Service::CommandApi => vec![log("nexus_command"), keys("nexus_command"), master_key],
+            Service::Relay => vec![log("nexus_relay")],
+            Service::Projector => {
                 vec![read("nexus_projector"), log("nexus_projector"), keys("nexus_projector"), master_key]
             }
-            Self::QueryApi => vec![read("nexus_query"), log("nexus_query"), keys("nexus_query"), master_key],
+            Service::QueryApi => vec![read("nexus_query"), log("nexus_query"), keys("nexus_query"), master_key],
         };
-        if matches!(self, Self::CommandApi | Self::Relay | Self::Projector | Self::QueryApi) {
+        if matches!(self.service, Service::CommandApi | Service::Relay | Service::Projector | Service::QueryApi) {
             settings.extend(kafka);
         }
-        if matches!(self, Self::Auth | Self::CommandApi | Self::QueryApi) {
+        if matches!(self.service, Service::Auth | Service::CommandApi | Service::QueryApi) {
             settings.extend(issuer);
         }
         settings

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::state::{Lock, ProcessId, ServiceState, State};
-use super::{Secrets, Service, Stack, certificates, logs};
+use super::{Instance, Secrets, Service, Stack, certificates, logs};
 use crate::args;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -57,14 +57,21 @@ pub async fn supervise(stack: &Stack, options: &args::Supervise) -> Result<ExitC
 
 struct Supervisor {
     stack: Stack,
-    children: Vec<Child>,
+    keeper: Keeper,
     foundations_answered: bool,
     house_kept: Instant,
     certificates_seen: Instant,
 }
 
+/// Processes that are started again when they end, later each time that one does not last.
+pub struct Keeper {
+    children: Vec<Child>,
+    lifetime: Lifetime,
+}
+
 struct Child {
     service: Service,
+    name: String,
     launch: Launch,
     process: Option<Process>,
     started: Instant,
@@ -78,10 +85,14 @@ impl Supervisor {
         stop_leftovers(stack);
         let secrets = Secrets::load(stack)?;
         prepare_foundations(stack, &secrets)?;
-        let children = Service::of(stack).into_iter().map(|service| Child::new(service, stack, &secrets));
+        let mut keeper = Keeper::new(Lifetime::Independent);
+        for service in Service::of(stack) {
+            let instance = Instance::only(service, stack.ports);
+            keeper.add(&instance, instance.launch(stack, &secrets)?);
+        }
         let supervisor = Self {
             stack: stack.clone(),
-            children: children.collect::<Result<_>>()?,
+            keeper,
             foundations_answered: false,
             house_kept: Instant::now(),
             certificates_seen: Instant::now(),
@@ -92,14 +103,7 @@ impl Supervisor {
 
     fn tick(&mut self) {
         let services_may_run = self.services_may_run();
-        let mut changed = false;
-        for child in &mut self.children {
-            changed |= child.notice_end();
-            if child.is_due() && (child.service.is_foundation() || services_may_run) {
-                child.start();
-                changed = true;
-            }
-        }
+        let changed = self.keeper.tick(services_may_run);
         let house_is_due = self.house_kept.elapsed() > HOUSEKEEPING_INTERVAL;
         // A state that could not be written, as on a full disk, is written with the next.
         if changed || house_is_due {
@@ -126,26 +130,57 @@ impl Supervisor {
 
     fn store(&self) -> Result<()> {
         let supervisor = ProcessId::of(std::process::id().cast_signed());
-        State { supervisor, services: self.children.iter().map(Child::state).collect() }.store(&self.stack)
+        State { supervisor, services: self.keeper.states() }.store(&self.stack)
     }
 
-    /// Backwards, so that nobody loses what it leans on.
     fn stop(&mut self) {
-        for child in self.children.iter_mut().rev() {
-            if let Some(mut process) = child.process.take() {
-                log(&format!("stopping {}", child.service.name()));
-                go_on_after("it can't be stopped", process.stop(STOP_DEADLINE).map(drop));
-            }
-        }
+        self.keeper.stop();
         go_on_after("the state can't be written", State::default().store(&self.stack));
     }
 }
 
+impl Keeper {
+    pub fn new(lifetime: Lifetime) -> Self {
+        Self { children: Vec::new(), lifetime }
+    }
+
+    /// Takes on a process; the next tick starts it. They stop in the opposite order.
+    pub fn add(&mut self, instance: &Instance, launch: Launch) {
+        self.children.push(Child::new(instance, launch));
+    }
+
+    /// Starts what is due, and of those that need the foundations only if they may run. True if anything has changed.
+    pub fn tick(&mut self, services_may_run: bool) -> bool {
+        let mut changed = false;
+        for child in &mut self.children {
+            changed |= child.notice_end();
+            if child.is_due() && (child.service.is_foundation() || services_may_run) {
+                child.start(self.lifetime);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    pub fn states(&self) -> Vec<ServiceState> {
+        self.children.iter().map(Child::state).collect()
+    }
+
+    /// Backwards, so that nobody loses what it leans on.
+    pub fn stop(&mut self) {
+        for child in self.children.iter_mut().rev() {
+            if let Some(mut process) = child.process.take() {
+                log(&format!("stopping {}", child.name));
+                go_on_after("it can't be stopped", process.stop(STOP_DEADLINE).map(drop));
+            }
+        }
+    }
+}
+
 impl Child {
-    fn new(service: Service, stack: &Stack, secrets: &Secrets) -> Result<Self> {
-        let now = Instant::now();
-        let launch = service.launch(stack, secrets)?;
-        Ok(Self { service, launch, process: None, started: now, backoff: BACKOFF_MIN, start_at: now, starts: 0 })
+    fn new(instance: &Instance, launch: Launch) -> Self {
+        let (now, service, name) = (Instant::now(), instance.service, instance.name.clone());
+        Self { service, name, launch, process: None, started: now, backoff: BACKOFF_MIN, start_at: now, starts: 0 }
     }
 
     /// True if the process has ended since the last look.
@@ -155,7 +190,7 @@ impl Child {
         if self.started.elapsed() > HEALTHY_AFTER {
             self.backoff = BACKOFF_MIN;
         }
-        log(&format!("{} ended: {status}; it starts again in {:?}", self.service.name(), self.backoff));
+        log(&format!("{} ended: {status}; it starts again in {:?}", self.name, self.backoff));
         self.plan_restart();
         true
     }
@@ -164,9 +199,9 @@ impl Child {
         self.process.is_none() && Instant::now() >= self.start_at
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, lifetime: Lifetime) {
         self.started = Instant::now();
-        match self.launch.start(Lifetime::Independent) {
+        match self.launch.start(lifetime) {
             Ok(process) => {
                 self.starts += 1;
                 self.process = Some(process);
@@ -185,11 +220,12 @@ impl Child {
 
     fn state(&self) -> ServiceState {
         let process = self.process.as_ref().and_then(|process| ProcessId::of(process.pid()));
-        ServiceState { name: self.service.name().to_owned(), process, restarts: self.starts.saturating_sub(1) }
+        ServiceState { name: self.name.clone(), process, restarts: self.starts.saturating_sub(1) }
     }
 }
 
-fn prepare_foundations(stack: &Stack, secrets: &Secrets) -> Result<()> {
+/// Folders and configuration of PostgreSQL and Kafka.
+pub fn prepare_foundations(stack: &Stack, secrets: &Secrets) -> Result<()> {
     let kafka = stack.kafka()?;
     std::thread::scope(|scope| {
         let kafka = scope.spawn(move || kafka.prepare());

@@ -74,7 +74,8 @@ pub async fn wait_for_read_models(stack: &Stack) -> Result<()> {
     }
 }
 
-async fn read_models_behind(read: &PgPool, heads: &[(i32, i64)]) -> Result<Vec<String>> {
+/// Names of the read models that have not seen these heads of partitions.
+pub async fn read_models_behind(read: &PgPool, heads: &[(i32, i64)]) -> Result<Vec<String>> {
     let rows: Vec<(String, i32, i64)> =
         sqlx::query_as("select read_model, partition, position from projection.checkpoints where served")
             .fetch_all(read)

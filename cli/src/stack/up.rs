@@ -99,7 +99,8 @@ async fn delete(stack: &Stack) -> Result<()> {
     std::fs::remove_dir_all(&stack.folder).with_context(|| format!("can't delete {}", stack.folder.display()))
 }
 
-async fn fetch_kafka(stack: &Stack) -> Result<()> {
+/// Kafka's jars, in the cache of this checkout.
+pub async fn fetch_kafka(stack: &Stack) -> Result<()> {
     let (pom, cache) = (stack.home.path("infra/kafka/pom.xml"), stack.home.cache()?);
     tokio::task::spawn_blocking(move || jars::fetch(&pom, &cache, "kafka")).await??;
     Ok(())

@@ -39,6 +39,17 @@ pub struct Kafka {
     pub log: PathBuf,
     /// With it, everybody has to show a certificate and may do what the rules say; without, everybody everything.
     pub tls: Option<Tls>,
+    /// Further listeners, each for clients that come by another port than the one where the broker listens.
+    pub detours: Vec<Detour>,
+}
+
+/// A listener whose clients are told another port: of something that stands between them and the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detour {
+    /// Where the broker listens.
+    pub listens: u16,
+    /// Where it says that it is.
+    pub advertised: u16,
 }
 
 /// The certificates of a broker.
@@ -157,12 +168,19 @@ impl Kafka {
         let Self { port, controller_port, folder, .. } = self;
         let data = folder.join("data");
         let (listener, security) = if self.tls.is_some() { ("SSL", TLS_SETTINGS) } else { ("PLAINTEXT", "") };
+        let detours = |port: fn(&Detour) -> u16| -> String {
+            (1..).zip(&self.detours).map(|(n, it)| format!(",DETOUR{n}://127.0.0.1:{}", port(it))).collect()
+        };
+        let (further, advertised) = (detours(|it| it.listens), detours(|it| it.advertised));
+        let protocols: String = (1..=self.detours.len()).map(|n| format!(",DETOUR{n}:{listener}")).collect();
         format!(
             "process.roles=broker,controller
 node.id={NODE_ID}
 controller.quorum.voters={NODE_ID}@127.0.0.1:{controller_port}
-listeners={listener}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners={listener}://127.0.0.1:{port}
+listeners={listener}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{further}
+advertised.listeners={listener}://127.0.0.1:{port}{advertised}
+listener.security.protocol.map={listener}:{listener},CONTROLLER:{listener}{protocols}
+inter.broker.listener.name={listener}
 controller.listener.names=CONTROLLER
 log.dirs={data}
 auto.create.topics.enable=false
@@ -213,9 +231,7 @@ fn cluster_id() -> String {
 
 /// Who has a certificate of the stack's authority gets in, under the name in it, and may do what the rules allow. The
 /// paths are relative to the broker's folder, where it runs.
-const TLS_SETTINGS: &str = "listener.security.protocol.map=SSL:SSL,CONTROLLER:SSL
-inter.broker.listener.name=SSL
-ssl.client.auth=required
+const TLS_SETTINGS: &str = "ssl.client.auth=required
 ssl.enabled.protocols=TLSv1.3
 ssl.keystore.type=PEM
 ssl.keystore.location=broker.pem

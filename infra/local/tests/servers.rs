@@ -48,6 +48,7 @@ fn kafka_starts_and_survives_a_kill() {
         jars: jars::fetch(&pom, &cache, "kafka").unwrap(),
         log: folder.path().join("kafka.log"),
         tls: None,
+        detours: Vec::new(),
     };
     broker.start(Lifetime::Parent).unwrap().kill().unwrap();
     let _process = broker.start(Lifetime::Parent).unwrap();

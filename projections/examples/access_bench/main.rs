@@ -102,6 +102,7 @@ fn with_servers() -> ExitCode {
         controller_port: ports[2],
         jars,
         log: folder.path().join("kafka.log"),
+        detours: Vec::new(),
     };
     let (mut broker, mut server) = (kafka.start(Lifetime::Parent).unwrap(), postgres.start(Lifetime::Parent).unwrap());
     let status = Command::new(std::env::current_exe().unwrap())
