@@ -166,6 +166,7 @@ pub const ROUTES: &[Route] = &[
     reads("GET /v1/patients/{id}/chart", About::Patient, &[Action::ReadChart]),
     reads("GET /v1/patients/{id}/vital-signs", About::Patient, &[Action::ReadVitalSigns]),
     reads("GET /v1/patients/{id}/timeline", About::Patient, &[Action::ReadTimeline]),
+    reads("GET /v1/patients/{id}/feed", About::Patient, &[Action::ReadTimeline]),
     reads("GET /v1/patients/{id}/accesses", About::Patient, &[Action::ReadPatientAccesses]),
     reads("GET /v1/patients/{id}/erasure", About::Patient, &[Action::ReadErasure]),
     reads("GET /v1/accesses", About::Nobody, &[Action::ReadAccessLog]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Extension, Router};
 use nexus_access_log::Recorder;
 use nexus_auth::Verifier;
 use nexus_event_store::{Keyring, database_options};
@@ -16,10 +16,11 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::feed::{Feeds, Hub, Stopping};
 use super::state::Served;
 use super::{QueryApi, QueryConfig, Settings, router};
 use crate::engine::Watcher;
-use crate::{all_read_models, schema_of};
+use crate::{all_read_models, schema_of, timeline};
 
 /// A request that gets no connection for so long is told that we are overloaded.
 const ACQUIRE_MAX: Duration = Duration::from_secs(3);
@@ -32,7 +33,7 @@ const KEYS_CONNECTIONS: u32 = 4;
 const WATCH_CONNECTIONS: u32 = 3;
 
 /// Routes that know no patient, and are asked all the time by whoever watches the platform.
-const UNRECORDED: &[&str] = &["/v1/read-models"];
+const UNRECORDED: &[&str] = &["/v1/read-models", "/v1/read-models/feed"];
 
 /// The read door, connected and not yet listening.
 pub struct QueryService {
@@ -75,7 +76,11 @@ impl QueryService {
             (model.name(), Served { version: model.version(), pool })
         });
         let watcher = Watcher::start(watch.clone());
-        let api = QueryApi::new(HashMap::from_iter(served), watch.clone(), keyring, watcher, settings);
+        let served: HashMap<_, Served> = HashMap::from_iter(served);
+        let timeline = &served[timeline::NAME];
+        let hub = Hub::start(timeline.pool.clone(), watcher.clone(), timeline.version);
+        let feeds = Feeds::new(config.feeds, hub);
+        let api = QueryApi::new(served, watch.clone(), keyring, watcher, feeds, settings);
         let pipeline = Pipeline::new(verifier.clone());
         let pipeline = pipeline.limiting_callers(&config.rate_limit).open_to_browsers(&config.cors);
         Self { api, verifier, pipeline, watch, recorder: None }
@@ -84,6 +89,7 @@ impl QueryService {
     /// Everything that this door answers.
     pub fn router(&self, shutdown: &CancellationToken) -> Router {
         let (protected, open) = router(self.api.clone());
+        let protected = protected.layer(Extension(Stopping(shutdown.clone())));
         let operational = server::operational_routes(self.readiness(shutdown));
         let mut pipeline = self.pipeline.clone();
         if let Some(recorder) = &self.recorder {
