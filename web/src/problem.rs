@@ -338,7 +338,7 @@ impl Problem {
     /// The `Last-Event-ID` lies so far back that what is missed is better read as a list.
     pub fn feed_too_old() -> Self {
         Self::of(&FEED_TOO_OLD).with_detail(
-            "Too much has happened since that event. Read the list, then open the feed without Last-Event-ID.",
+            "Too much has happened since that event. Open the feed without Last-Event-ID, then read the list.",
         )
     }
 

@@ -112,7 +112,12 @@ impl Follow {
         let found = i64::try_from(rows.len()).unwrap_or(READ_MAX);
         let shown: Vec<_> = rows.into_iter().filter(|row| access.shows(&row.part())).collect();
         if !shown.is_empty() {
-            for (position, change) in self.recorded.portion(changes::open(&self.api, shown)).await? {
+            let opened = self.recorded.portion(async {
+                // Once more, so that this portion's record says by what right it was shown.
+                access.authorize_record()?;
+                changes::open(&self.api, shown).await
+            });
+            for (position, change) in opened.await? {
                 out.send(FeedEvent::new("change", self.api.cursor(&self.scope, &position), &change)?).await?;
             }
         }

@@ -9,6 +9,7 @@ mod calendar;
 mod census;
 mod chart;
 mod directory;
+mod feed;
 mod fhir;
 mod forgetting;
 mod invariance;

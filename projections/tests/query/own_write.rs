@@ -22,7 +22,7 @@ use crate::world::{Answer, World, patient};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The way from an append to the rows.
-struct Pipeline {
+pub struct Pipeline {
     log: EventLog,
     engine: Engine,
     stop: CancellationToken,
@@ -31,7 +31,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    async fn start(world: &World) -> Self {
+    pub async fn start(world: &World) -> Self {
         let (database, topic) = (TestDatabase::log().await, TestTopic::create().await);
         let log = EventLog::connect(LogConfig {
             log_pool: database.pool().await,
@@ -61,7 +61,7 @@ impl Pipeline {
     }
 
     /// Appends the first event of a resource; the position token.
-    async fn append(&self, subject: Uuid, aggregate_type: &str, event: &str, resource: Value) -> String {
+    pub async fn append(&self, subject: Uuid, aggregate_type: &str, event: &str, resource: Value) -> String {
         let id: Uuid = resource["id"].as_str().unwrap().parse().unwrap();
         let event = NewEvent {
             aggregate_type: aggregate_type.to_owned(),
@@ -92,7 +92,7 @@ impl Pipeline {
         }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.engine.stop().await;
         self.stop.cancel();
     }
