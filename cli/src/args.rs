@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use nexus_local::Ports;
 
 use crate::keys;
+use crate::projections;
 use crate::stack::{Certificates, IdentityProvider};
 
 /// NexusHealth on one machine: start it, fill it, ask it, test it.
@@ -52,6 +53,9 @@ pub enum Command {
     /// See and replace the keys that everything is sealed with.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// See what read models could not apply, and decide about it.
+    #[command(subcommand)]
+    Projections(projections::Projections),
     /// See and renew the certificates of the stack.
     #[command(subcommand)]
     Certificates(Certificates),

@@ -9,6 +9,7 @@ mod http;
 mod import;
 mod keys;
 mod output;
+mod projections;
 mod sample;
 mod stack;
 mod test;
@@ -51,6 +52,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Import(options) => import::run(&stack()?, &options).await,
         Command::Sample(options) => sample::run(&home, &options),
         Command::Keys(command) => keys::run(stack, &command).await,
+        Command::Projections(command) => projections::run(&stack()?, &command).await,
         Command::Certificates(command) => stack::certificates(&stack()?, &command),
         Command::Test(options) => test::run(&home, &options),
         Command::Supervise(options) => stack::supervise(&stack()?, &options).await,

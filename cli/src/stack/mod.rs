@@ -22,7 +22,7 @@ use nexus_local::{Authentication, Durability, Kafka, Ports, Postgres, TlsFiles, 
 use crate::home::{Home, make_folder};
 
 pub use certificates::{Certificates, run as certificates};
-pub use database::connect_as_owner;
+pub use database::{connect_as, connect_as_owner};
 pub use down::down;
 pub use identity::{IdentityProvider, assertion};
 pub use logs::logs;

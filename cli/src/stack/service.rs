@@ -150,7 +150,7 @@ impl Service {
         if matches!(self, Self::CommandApi | Self::Relay | Self::Projector | Self::QueryApi) {
             settings.extend(kafka);
         }
-        if matches!(self, Self::Auth | Self::CommandApi | Self::QueryApi) {
+        if matches!(self, Self::Auth | Self::CommandApi | Self::Projector | Self::QueryApi) {
             settings.extend(issuer);
         }
         settings

@@ -67,6 +67,7 @@ async fn config(stack: &Stack, read: &PgPool) -> EngineConfig {
         topic: "nexus.events.v1".to_owned(),
         group_prefix: "again.".to_owned(),
         group_protocol: GroupProtocol::default(),
+        group_instance: None,
         read_database: Arc::unwrap_or_clone(read.connect_options()),
         log: LogReader::new(stack.database("nexus_log").await),
         keyring: Keyring::connect(stack.database("nexus_keys").await, master).await.unwrap(),

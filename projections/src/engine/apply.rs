@@ -12,7 +12,7 @@ use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
 use super::checkpoint::{self, Name, Ownership};
-use super::fault::Fault;
+use super::fault::{Fault, Reason};
 use super::forgotten;
 use super::host::{Fold, Host};
 use super::open::{Opened, Unreadable};
@@ -51,7 +51,7 @@ type ParkedCount = i64;
 /// Applies the whole batch at once. Any event at fault fails it.
 pub(crate) async fn together(host: &Host, batch: &Prepared<'_>) -> Result<ParkedCount, Refused> {
     if let Some(unreadable) = batch.opened.unreadable.first() {
-        return Err(Refused::Fault(Fault::Lasting(unreadable.reason.to_owned())));
+        return Err(Refused::Fault(Fault::Lasting(Reason::unreadable(unreadable.reason))));
     }
     let mut tx = host.pool.begin().await?;
     let mut parking = Parking::begin(host, batch, &mut tx).await?;
@@ -73,12 +73,14 @@ pub(crate) async fn apart(host: &Host, batch: &Prepared<'_>) -> Result<ParkedCou
     let mut work = work_of(batch.opened);
     while let Some(next) = work.pop() {
         match next {
-            Work::Park(unreadable) => parking.park(unreadable.position, unreadable.subject, unreadable.reason),
+            Work::Park(unreadable) => {
+                parking.park(unreadable.position, unreadable.subject, Reason::unreadable(unreadable.reason));
+            }
             Work::Apply(events) => {
                 let free = parking.hold_back(events);
                 match apply_in_savepoint(host, &mut tx, &free).await? {
                     Ok(()) => {}
-                    Err(code) if free.len() == 1 => parking.park(free[0].position, free[0].subject, &code),
+                    Err(reason) if free.len() == 1 => parking.park(free[0].position, free[0].subject, reason),
                     Err(_) => {
                         let (first, second) = events.split_at(events.len() / 2);
                         work.extend([Work::Apply(second), Work::Apply(first)]);
@@ -120,7 +122,7 @@ struct Parking<'a> {
     /// Parked before this batch or by it: later events of these go behind.
     subjects: HashSet<Uuid>,
     /// By position, so that holding an event back twice parks it once.
-    rows: BTreeMap<i64, String>,
+    rows: BTreeMap<i64, Reason>,
     count: ParkedCount,
 }
 
@@ -150,7 +152,7 @@ impl<'a> Parking<'a> {
         let (behind, free): (Vec<&Event>, Vec<&Event>) =
             events.iter().partition(|event| self.subjects.contains(&event.subject));
         for event in behind {
-            self.rows.entry(event.position).or_insert_with(|| BEHIND.to_owned());
+            self.rows.entry(event.position).or_insert_with(|| Reason::new(BEHIND, &[]));
         }
         free.into_iter().cloned().collect()
     }
@@ -162,9 +164,9 @@ impl<'a> Parking<'a> {
         }
     }
 
-    fn park(&mut self, position: i64, subject: Uuid, reason: &str) {
-        let reason = if self.subjects.insert(subject) { reason } else { BEHIND };
-        self.rows.insert(position, reason.to_owned());
+    fn park(&mut self, position: i64, subject: Uuid, reason: Reason) {
+        let reason = if self.subjects.insert(subject) { reason } else { Reason::new(BEHIND, &[]) };
+        self.rows.insert(position, reason);
     }
 
     async fn finish(self, tx: &mut PgConnection) -> Result<ParkedCount, sqlx::Error> {
@@ -177,13 +179,13 @@ impl<'a> Parking<'a> {
             Some(parked::Row { event: self.batch.sealed.get(index)?, reason, attempts: self.batch.attempts })
         });
         let rows: Vec<_> = rows.collect();
-        for row in rows.iter().filter(|row| row.reason != BEHIND) {
+        for row in rows.iter().filter(|row| row.reason.code != BEHIND) {
             tracing::error!(
                 read_model = self.name.read_model,
                 partition = self.batch.partition,
                 position = row.event.position,
                 subject = %row.event.header.subject,
-                reason = row.reason,
+                reason = row.reason.code,
                 "an event is parked; later events of its subject wait behind it"
             );
         }
@@ -191,21 +193,21 @@ impl<'a> Parking<'a> {
     }
 }
 
-/// Applies events inside a savepoint. The inner error is the code of a fault that is the events' own.
+/// Applies events inside a savepoint. The inner error is the reason of a fault that is the events' own.
 async fn apply_in_savepoint(
     host: &Host,
     tx: &mut PgConnection,
     events: &[Event],
-) -> Result<Result<(), String>, Refused> {
+) -> Result<Result<(), Reason>, Refused> {
     let mut savepoint = tx.begin().await?;
     match apply(&host.fold, &mut savepoint, events).await {
         Ok(()) => {
             savepoint.commit().await?;
             Ok(Ok(()))
         }
-        Err(Fault::Lasting(code)) => {
+        Err(Fault::Lasting(reason)) => {
             savepoint.rollback().await?;
-            Ok(Err(code))
+            Ok(Err(reason))
         }
         Err(passing) => Err(Refused::Fault(passing)),
     }
@@ -227,6 +229,6 @@ pub(crate) async fn forget(fold: &Fold, tx: &mut PgConnection, subject: Uuid) ->
 fn judge<T>(outcome: std::thread::Result<Result<T, ApplyError>>) -> Result<T, Fault> {
     match outcome {
         Ok(applied) => applied.map_err(|error| Fault::of(&error)),
-        Err(_) => Err(Fault::Lasting("panicked".to_owned())),
+        Err(_) => Err(Fault::Lasting(Reason::new("panicked", &["the read model panicked"]))),
     }
 }

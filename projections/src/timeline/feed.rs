@@ -43,6 +43,7 @@ pub(super) fn router() -> OpenApiRouter<QueryApi> {
         (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
+#[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
 async fn follow_patient(
     State(api): State<QueryApi>,
     Authenticated(caller): Authenticated,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::access_log::AccessWorld;
 use crate::chart::condition;
 use crate::own_write::Pipeline;
-use crate::world::{World, patient};
+use crate::world::{World, patient, reference};
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -362,4 +362,53 @@ async fn a_feed_and_each_portion_of_it_is_in_the_access_log() {
         assert_eq!((&item["actions"], &item["outcome"]), (&json!(["ReadTimeline"]), &json!("success")));
     }
     access.end().await;
+}
+
+fn stay(id: Uuid, patient: Uuid, status: &str, ward: Uuid) -> Value {
+    json!({"resourceType": "Encounter", "id": id, "status": status, "subject": reference("Patient", patient),
+        "class": {"code": "IMP"}, "location": [{"location": reference("Location", ward)}]})
+}
+
+#[tokio::test]
+async fn a_ward_is_told_whenever_it_is_another_one() {
+    let ward = Ward::new(QUICK).await;
+    let (location, other, encounter) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let path = format!("/v1/wards/{location}/feed");
+    let mut client = Client::open(&ward.door, &ward.nurse, &path, None).await;
+    let patients = |told: &Told| {
+        assert_eq!(told.name, "census");
+        let items = told.data["items"].as_array().unwrap().iter();
+        items.map(|item| item["person"]["name"][0]["family"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(patients(&client.next().await.unwrap()).is_empty());
+    ward.world.record_only([stay(encounter, ward.id, "in-progress", location)]).await;
+    assert_eq!(patients(&client.next().await.unwrap()), ["Cormier"]);
+    // What is as it was told is not told again.
+    let mut again = Client::open(&ward.door, &ward.nurse, &path, Some(&client.last_id)).await;
+    let more = json!({"location": other, "at": "2026-11-24T12:00:00Z"});
+    let moved = ward.world.event("Transferred", stay(encounter, ward.id, "in-progress", other), more).await;
+    ward.world.apply(&[moved]).await;
+    assert!(patients(&again.next().await.unwrap()).is_empty());
+    assert!(patients(&client.next().await.unwrap()).is_empty());
+}
+
+#[tokio::test]
+async fn operators_follow_the_lag() {
+    let ward = Ward::new(QUICK).await;
+    let operator = ward.world.issuer.token(Role::Operator);
+    let mut client = Client::open(&ward.door, &operator, "/v1/read-models/feed", None).await;
+    assert_eq!(client.next().await.unwrap().data["items"], json!([]));
+    sqlx::raw_sql(
+        "insert into projection.checkpoints (read_model, version, partition, epoch, owner, position)
+         select read_model, active_version, 3, 1, 'test', 40 from projection.versions where read_model = 'timeline';
+         insert into projection.heads (log, partition, position) values ('events', 3, 42)",
+    )
+    .execute(&ward.world.read)
+    .await
+    .unwrap();
+    let told = client.next().await.unwrap();
+    assert_eq!((&told.data["items"][0]["readModel"], &told.data["items"][0]["lag"]), (&json!("timeline"), &json!(2)));
+    let mut again = Client::open(&ward.door, &operator, "/v1/read-models/feed", Some(&client.last_id)).await;
+    sqlx::raw_sql("update projection.checkpoints set position = 42").execute(&ward.world.read).await.unwrap();
+    assert_eq!(again.next().await.unwrap().data["items"][0]["lag"], 0);
 }

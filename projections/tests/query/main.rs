@@ -16,6 +16,7 @@ mod invariance;
 mod killed;
 mod oversize;
 mod own_write;
+mod parked;
 mod population;
 mod sample;
 mod schemathesis;

@@ -50,6 +50,7 @@ impl Pipeline {
             topic: topic.name().to_owned(),
             group_prefix: format!("{}.", topic.name()),
             group_protocol: GroupProtocol::default(),
+            group_instance: None,
             read_database: world.read_database.url("nexus_projector").parse().unwrap(),
             log: LogReader::new(database.pool().await),
             keyring: world.keyring.clone(),

@@ -9,10 +9,12 @@ mod args;
 mod hub;
 mod last_event_id;
 mod places;
+mod state;
 mod stream;
 
 pub use args::FeedArgs;
 pub(crate) use hub::{Hub, Woken};
 pub(crate) use last_event_id::LastEventId;
 pub(crate) use places::Feeds;
+pub(crate) use state::{Paced, digest};
 pub(crate) use stream::{Feed, FeedEvent, Out, Source, Stopping};
