@@ -52,13 +52,14 @@ pub enum Action {
     ReadDirectory,
     ReadEmergencies,
     ReadOperations,
+    ManageOperations,
     ReadAccessLog,
     ReadPatientAccesses,
 }
 
 impl Action {
     /// Every action, in the order of the request path: writing first, then reading.
-    pub const ALL: [Action; 34] = [
+    pub const ALL: [Action; 35] = [
         Action::RegisterPatient,
         Action::UpdatePatient,
         Action::RecordDeath,
@@ -91,6 +92,7 @@ impl Action {
         Action::ReadDirectory,
         Action::ReadEmergencies,
         Action::ReadOperations,
+        Action::ManageOperations,
         Action::ReadAccessLog,
         Action::ReadPatientAccesses,
     ];

@@ -42,7 +42,7 @@ themselves, `V` to such physicians; both to the patient and under broken glass. 
 #[test]
 fn the_document_says_what_the_policy_does() {
     let mut text = ABOUT.to_owned();
-    for (title, door) in [("Write door", Door::Write), ("Read door", Door::Read)] {
+    for (title, door) in [("Write door", Door::Write), ("Read door", Door::Read), ("Projector", Door::Projector)] {
         let names = Role::ALL.map(Role::as_str).join(" | ");
         writeln!(text, "## {title}\n\n| route | {names} | scope |\n|---|{}---|", "---|".repeat(Role::ALL.len()))
             .unwrap();

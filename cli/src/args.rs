@@ -53,7 +53,7 @@ pub enum Command {
     /// See and replace the keys that everything is sealed with.
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// See, rebuild and switch the versions of read models.
+    /// See what read models could not apply, and their versions; retry, rebuild, switch.
     #[command(subcommand)]
     Projections(Projections),
     /// See and renew the certificates of the stack.

@@ -19,7 +19,7 @@ use nexus_auth::{
 };
 use uuid::Uuid;
 
-pub use recording::PeerAddress;
+pub use recording::{LongAccess, PeerAddress};
 pub(crate) use recording::{Recording, record};
 
 /// Patients of one record at most; how many there were in all is kept beside them. A page has no more.

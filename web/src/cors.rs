@@ -15,13 +15,14 @@ use crate::{
 };
 
 /// What a page may send: all that the doors read, beside what browsers send anyway.
-const SENT: [HeaderName; 10] = [
+const SENT: [HeaderName; 11] = [
     header::ACCEPT,
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_MATCH,
     HeaderName::from_static("dpop"),
     HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("last-event-id"),
     HeaderName::from_static("nexus-position"),
     HeaderName::from_static("nexus-wait-ms"),
     HeaderName::from_static("nexus-purpose"),

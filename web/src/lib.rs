@@ -23,6 +23,7 @@ pub mod problem;
 mod harden;
 mod leftover;
 pub mod shutdown;
+mod stall;
 pub mod telemetry;
 
 pub use harden::harden;

@@ -64,6 +64,8 @@ problem_types! {
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request";
     IDEMPOTENCY_IN_FLIGHT = "idempotency-in-flight", CONFLICT, "The first request with this Idempotency-Key is still running";
     RATE_LIMITED = "rate-limited", TOO_MANY_REQUESTS, "Too many requests";
+    TOO_MANY_FEEDS = "too-many-feeds", TOO_MANY_REQUESTS, "Too many open feeds";
+    FEED_TOO_OLD = "feed-too-old", GONE, "The feed does not go back that far";
     READ_MODEL_BEHIND = "read-model-behind", SERVICE_UNAVAILABLE, "The read model has not seen that write yet";
     OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "The service is overloaded";
     STORE_UNAVAILABLE = "store-unavailable", SERVICE_UNAVAILABLE, "The store is not available";
@@ -324,6 +326,20 @@ impl Problem {
         Self::of(&RATE_LIMITED)
             .with_detail("Your quota of requests is used up; it comes back steadily.")
             .with_retry_after(retry_after_seconds)
+    }
+
+    /// This caller, or all of them together, have as many feeds open as may be.
+    pub fn too_many_feeds() -> Self {
+        Self::of(&TOO_MANY_FEEDS)
+            .with_detail("As many feeds are open as may be; close one, or come back later.")
+            .with_retry_after(5)
+    }
+
+    /// The `Last-Event-ID` lies so far back that what is missed is better read as a list.
+    pub fn feed_too_old() -> Self {
+        Self::of(&FEED_TOO_OLD).with_detail(
+            "Too much has happened since that event. Open the feed without Last-Event-ID, then read the list.",
+        )
     }
 
     pub fn read_model_behind() -> Self {

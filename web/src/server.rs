@@ -31,6 +31,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
     access::PeerAddress,
+    stall::Impatient,
     telemetry,
     tls::{Tls, TlsArgs, TlsError},
 };
@@ -50,13 +51,21 @@ pub struct ConnectionLimits {
     pub connections_max: usize,
     /// How long a client may take to send the head of a request, and how long a connection may be idle.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
     /// The largest head of a request, and how much of a connection is buffered, in bytes.
     pub buffer_bytes_max: usize,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { connections_max: 4_096, header_timeout: Duration::from_secs(20), buffer_bytes_max: 64 * 1024 }
+        Self {
+            connections_max: 4_096,
+            header_timeout: Duration::from_secs(20),
+            // Shorter than the grace, so that nobody holds up the end of the process.
+            write_timeout: Duration::from_secs(15),
+            buffer_bytes_max: 64 * 1024,
+        }
     }
 }
 
@@ -252,7 +261,7 @@ async fn serve_requests(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.buffer_bytes_max)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Impatient::new(stream, limits.write_timeout)), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,

@@ -78,6 +78,7 @@ impl Door {
             .route("/list", get(async |Query(filter): Query<Filter>| Json(json!({"limit": filter.limit}))))
             .route("/id", get(async |RequestId(id): RequestId| Json(json!({"id": id}))))
             .route("/bare", get(async |axum::extract::Query(_): axum::extract::Query<Body>| "never"))
+            .route("/flood", get(async || vec![b' '; 32 * 1024 * 1024]))
             .route("/panic", get(async || -> &'static str { panic!("on purpose") }))
             .route(
                 "/slow",
@@ -361,6 +362,23 @@ async fn a_head_that_never_ends_is_cut_off_and_gives_up_its_place() {
         let ended = timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "the connection was not cut");
     }
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_the_answer_is_cut_off_and_gives_up_the_place() {
+    let connections = ConnectionLimits {
+        connections_max: 1,
+        write_timeout: Duration::from_millis(300),
+        ..ConnectionLimits::default()
+    };
+    let door = Door::start_within(Limits::default(), connections).await;
+    let mut deaf = TcpStream::connect(door.address).await.unwrap();
+    let token = door.issuer.token(Role::Physician);
+    let head = format!("GET /flood HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+    deaf.write_all(head.as_bytes()).await.unwrap();
+    // The only place is taken, and it has never gone away.
+    let response = timeout(Duration::from_secs(10), Client::new().get(door.url("/open")).send()).await.unwrap();
+    assert_eq!(response.unwrap().status(), 200);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(super) fn grant(role: Role, action: Action) -> Grant {
         Role::Patient => patient(action),
         Role::Auditor => always(auditor(action)),
         Role::Analyst => always(action == Action::ReadPopulation),
-        Role::Operator => always(action == Action::ReadOperations),
+        Role::Operator => always(matches!(action, Action::ReadOperations | Action::ManageOperations)),
         Role::Service => always(service(action)),
     }
 }

@@ -100,6 +100,7 @@ pub(crate) fn required(action: Action, resource: &ResourceContext<'_>) -> (&'sta
         ReadFhir | ReadDirectory => (&["*"], "r"),
         // No FHIR resource: no scope covers it.
         ReadOperations => (&[], "s"),
+        ManageOperations => (&[], "u"),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::caller::{Caller, Identity, Role};
 
 /// `+` always, `c` in a care relationship, `o` on one's own record only, `.` never. The columns stand in the order of
 /// `Role::ALL`: registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator, service.
-const TABLE: [(Action, &str); 34] = [
+const TABLE: [(Action, &str); 35] = [
     (Action::RegisterPatient, "+.......+"),
     (Action::UpdatePatient, "+.......+"),
     (Action::RecordDeath, "..c......"),
@@ -43,6 +43,7 @@ const TABLE: [(Action, &str); 34] = [
     (Action::ReadDirectory, "++++++..+"),
     (Action::ReadEmergencies, ".....+..."),
     (Action::ReadOperations, ".....+.+."),
+    (Action::ManageOperations, ".......+."),
     (Action::ReadAccessLog, ".....+..."),
     (Action::ReadPatientAccesses, "....o+..."),
 ];

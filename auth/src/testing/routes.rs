@@ -13,6 +13,8 @@ use crate::policy::{Action, Circumstances, Decision, Relation, ResourceContext, 
 pub enum Door {
     Write,
     Read,
+    /// The projector, for operators.
+    Projector,
 }
 
 /// Whose data a route is about.
@@ -112,6 +114,10 @@ const fn reads(name: &'static str, about: About, actions: &'static [Action]) -> 
     Route { door: Door::Read, name, about, actions, creates: false }
 }
 
+const fn operates(name: &'static str) -> Route {
+    Route { door: Door::Projector, name, about: About::Nobody, actions: &[Action::ManageOperations], creates: false }
+}
+
 /// Every route.
 pub const ROUTES: &[Route] = &[
     creates("POST /v1/patients", About::Nobody, &[Action::RegisterPatient]),
@@ -166,11 +172,13 @@ pub const ROUTES: &[Route] = &[
     reads("GET /v1/patients/{id}/chart", About::Patient, &[Action::ReadChart]),
     reads("GET /v1/patients/{id}/vital-signs", About::Patient, &[Action::ReadVitalSigns]),
     reads("GET /v1/patients/{id}/timeline", About::Patient, &[Action::ReadTimeline]),
+    reads("GET /v1/patients/{id}/feed", About::Patient, &[Action::ReadTimeline]),
     reads("GET /v1/patients/{id}/accesses", About::Patient, &[Action::ReadPatientAccesses]),
     reads("GET /v1/patients/{id}/erasure", About::Patient, &[Action::ReadErasure]),
     reads("GET /v1/accesses", About::Nobody, &[Action::ReadAccessLog]),
     reads("GET /v1/census", About::Nobody, &[Action::ReadCensus]),
     reads("GET /v1/wards/{location}/census", About::Nobody, &[Action::ReadCensus]),
+    reads("GET /v1/wards/{location}/feed", About::Nobody, &[Action::ReadCensus]),
     reads("GET /v1/practitioners/{id}/appointments", About::Nobody, &[Action::ReadAppointments]),
     reads("GET /v1/population/conditions", About::Nobody, &[Action::ReadPopulation]),
     reads("GET /v1/population/age-bands", About::Nobody, &[Action::ReadPopulation]),
@@ -179,4 +187,8 @@ pub const ROUTES: &[Route] = &[
     reads("GET /fhir/AuditEvent/{id}", About::Nobody, &[Action::ReadAccessLog]),
     reads("GET /fhir/{type}/{id}", About::Resource, &[Action::ReadFhir]),
     reads("GET /v1/read-models", About::Nobody, &[Action::ReadOperations]),
+    reads("GET /v1/parked", About::Nobody, &[Action::ReadOperations]),
+    reads("GET /v1/read-models/feed", About::Nobody, &[Action::ReadOperations]),
+    operates("POST /v1/parked/{read_model}/{subject}/retry"),
+    operates("POST /v1/parked/{read_model}/{subject}/discard"),
 ];

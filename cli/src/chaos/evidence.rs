@@ -89,6 +89,7 @@ impl<'a> Witness<'a> {
             topic: TOPIC.to_owned(),
             group_prefix: "again.".to_owned(),
             group_protocol: GroupProtocol::default(),
+            group_instance: None,
             read_database: Arc::unwrap_or_clone(again.connect_options()),
             log: LogReader::new(self.log.clone()),
             keyring: Keyring::connect(keys, master).await?,

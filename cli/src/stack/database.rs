@@ -95,9 +95,14 @@ pub async fn connect(stack: &Stack, secrets: &Secrets, role: &str, database: &st
     pool.with_context(|| format!("can't connect to {database} as {role}"))
 }
 
+/// The same with the password that this stack keeps.
+pub async fn connect_as(stack: &Stack, role: &str, database: &str) -> Result<PgPool> {
+    connect(stack, &Secrets::load(stack)?, role, database).await
+}
+
 /// A database of a stack, as the owner of its schemas: for an operator, never for a service.
 pub async fn connect_as_owner(stack: &Stack, database: &str) -> Result<PgPool> {
-    connect(stack, &Secrets::load(stack)?, OWNER, database).await
+    connect_as(stack, OWNER, database).await
 }
 
 /// What rebuilding a read model needs: the read database's owner, and what a projector has.

@@ -24,7 +24,9 @@ use crate::home::{Home, make_folder};
 
 pub use certificates::ensure as ensure_certificates;
 pub use certificates::{Certificates, run as certificates};
-pub use database::{connect, connect_as_owner, create as create_databases, create_topics, migrate, rebuild_sources};
+pub use database::{
+    connect, connect_as, connect_as_owner, create as create_databases, create_topics, migrate, rebuild_sources,
+};
 pub use down::down;
 pub use identity::{IdentityProvider, assertion};
 pub use logs::logs;

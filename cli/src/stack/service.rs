@@ -170,7 +170,7 @@ impl Instance {
         if matches!(self.service, Service::CommandApi | Service::Relay | Service::Projector | Service::QueryApi) {
             settings.extend(kafka);
         }
-        if matches!(self.service, Service::Auth | Service::CommandApi | Service::QueryApi) {
+        if matches!(self.service, Service::Auth | Service::CommandApi | Service::Projector | Service::QueryApi) {
             settings.extend(issuer);
         }
         settings

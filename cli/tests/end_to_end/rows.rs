@@ -15,13 +15,17 @@ use crate::stack::Stack;
 const AGAIN: &str = "nexus_read_again";
 
 /// Where two installations differ although the same was sent to both, and what is compared there instead.
-const INSTEAD: [(&str, &str, &str); 8] = [
+const INSTEAD: [(&str, &str, &str); 11] = [
     // When this installation's log took the event.
     ("patient_directory_v1.patients", "recorded_at", "null"),
     ("fhir_resources_v1.resources", "recorded_at", "null"),
-    ("timeline_v3.entries", "recorded_at", "null"),
+    ("timeline_v4.entries", "recorded_at", "null"),
     // The same time again, for what has no clinical time of its own.
-    ("timeline_v3.entries", "occurred_at", "nullif(occurred_at, recorded_at)"),
+    ("timeline_v4.entries", "occurred_at", "nullif(occurred_at, recorded_at)"),
+    ("timeline_v4.changes", "recorded_at", "null"),
+    ("timeline_v4.changes", "occurred_at", "nullif(occurred_at, recorded_at)"),
+    // Where this log's events stand among those of other patients.
+    ("timeline_v4.changes", "position", "null"),
     // Hashes under a secret that each installation makes for itself; of a patient's there are as many.
     ("patient_directory_v1.patients", "keys", "cardinality(keys)"),
     ("population_v2.members", "member", "null"),
@@ -65,6 +69,7 @@ pub async fn config(stack: &Stack, read: &PgPool) -> EngineConfig {
         topic: "nexus.events.v1".to_owned(),
         group_prefix: "again.".to_owned(),
         group_protocol: GroupProtocol::default(),
+        group_instance: None,
         read_database: Arc::unwrap_or_clone(read.connect_options()),
         log: LogReader::new(stack.database("nexus_log").await),
         keyring: Keyring::connect(stack.database("nexus_keys").await, master).await.unwrap(),

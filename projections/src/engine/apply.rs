@@ -12,7 +12,7 @@ use sqlx::{Acquire, Executor, PgConnection};
 use uuid::Uuid;
 
 use super::checkpoint::{self, Name, Ownership, Purpose};
-use super::fault::Fault;
+use super::fault::{Fault, Reason};
 use super::forgotten;
 use super::host::{Fold, Target};
 use super::open::Opened;
@@ -54,7 +54,7 @@ type ParkedCount = i64;
 /// Applies the whole batch at once. Any event at fault fails it.
 pub(crate) async fn together(batch: &Prepared<'_>) -> Result<ParkedCount, Refused> {
     if let Some(unreadable) = batch.opened.unreadable.first() {
-        return Err(Refused::Fault(Fault::Lasting(unreadable.reason.to_owned())));
+        return Err(Refused::Fault(Fault::Lasting(Reason::unreadable(unreadable.reason))));
     }
     let mut tx = batch.target.pool.begin().await?;
     let mut parking = Parking::begin(batch, &mut tx).await?;
@@ -79,8 +79,8 @@ pub(crate) async fn apart(batch: &Prepared<'_>) -> Result<ParkedCount, Refused> 
     let mut parking = Parking::begin(batch, &mut tx).await?;
     let mut search = Search::new(&batch.opened.events, &batch.opened.unreadable);
     while let Some(free) = search.next(&mut parking.queues) {
-        if let Err(code) = apply_in_savepoint(batch.fold, &mut tx, &free).await? {
-            search.failed(&mut parking.queues, &free, &code);
+        if let Err(reason) = apply_in_savepoint(batch.fold, &mut tx, &free).await? {
+            search.failed(&mut parking.queues, &free, reason);
         }
     }
     let parked = parking.finish(&mut tx).await?;
@@ -128,13 +128,13 @@ impl<'a> Parking<'a> {
             Some(parked::Row { event: self.batch.sealed.get(index)?, reason, attempts: self.batch.attempts })
         });
         let rows: Vec<_> = rows.collect();
-        for row in rows.iter().filter(|row| row.reason != BEHIND) {
+        for row in rows.iter().filter(|row| row.reason.code != BEHIND) {
             tracing::error!(
                 read_model = self.name.read_model,
                 partition = self.batch.partition,
                 position = row.event.position,
                 subject = %row.event.header.subject,
-                reason = row.reason,
+                reason = row.reason.code,
                 "an event is parked; later events of its subject wait behind it"
             );
         }
@@ -142,21 +142,21 @@ impl<'a> Parking<'a> {
     }
 }
 
-/// Applies events inside a savepoint. The inner error is the code of a fault that is the events' own.
+/// Applies events inside a savepoint. The inner error is the reason of a fault that is the events' own.
 async fn apply_in_savepoint(
     fold: &Fold,
     tx: &mut PgConnection,
     events: &[Event],
-) -> Result<Result<(), String>, Refused> {
+) -> Result<Result<(), Reason>, Refused> {
     let mut savepoint = tx.begin().await?;
     match apply(fold, &mut savepoint, events).await {
         Ok(()) => {
             savepoint.commit().await?;
             Ok(Ok(()))
         }
-        Err(Fault::Lasting(code)) => {
+        Err(Fault::Lasting(reason)) => {
             savepoint.rollback().await?;
-            Ok(Err(code))
+            Ok(Err(reason))
         }
         Err(passing) => Err(Refused::Fault(passing)),
     }
@@ -204,6 +204,6 @@ pub(crate) async fn forget(fold: &Fold, tx: &mut PgConnection, subject: Uuid) ->
 fn judge<T>(outcome: std::thread::Result<Result<T, ApplyError>>) -> Result<T, Fault> {
     match outcome {
         Ok(applied) => applied.map_err(|error| Fault::of(&error)),
-        Err(_) => Err(Fault::Lasting("panicked".to_owned())),
+        Err(_) => Err(Fault::Lasting(Reason::new("panicked", &["the read model panicked"]))),
     }
 }

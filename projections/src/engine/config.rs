@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 /// How consumers of a group agree on who reads which partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum GroupProtocol {
-    /// The client-side protocol with cooperative hand-over. The session timeout is the client's to choose, so the
-    /// partitions of a killed process move within seconds on any broker.
+    /// The client-side protocol with cooperative hand-over. The default, because the session timeout is the client's to
+    /// choose: the partitions of a killed process move within 6 seconds on any broker, with nothing to set there.
     #[default]
     Classic,
     /// KIP-848: the broker assigns. Its session timeout is a setting of the broker or the group, 45 s by default.
@@ -25,6 +25,10 @@ pub struct EngineConfig {
     /// Goes before `nexus.<read model>.v<version>`; for stacks or tests that share a broker.
     pub group_prefix: String,
     pub group_protocol: GroupProtocol,
+    /// Makes this process a static member of its groups (KIP-345): it does not leave them when it stops, and one that
+    /// starts under the same name within the session timeout gets its partitions back without moving anybody's. No two
+    /// processes may have the same; without a name, stopping hands the partitions over at once.
+    pub group_instance: Option<String>,
     /// The read database, without a search path: each read model gets a pool with its own.
     pub read_database: PgConnectOptions,
     pub log: LogReader,

@@ -46,4 +46,5 @@ pub use hashes::{Hashes, row_hashes, row_hashes_with};
 pub use migrate::{MigrateError, migrate, migrate_models};
 pub use service::{Projector, ProjectorConfig};
 pub use supervisor::Engine;
+pub(crate) use wait::Follower;
 pub use wait::{Lag, Watcher, lag};

@@ -4,6 +4,7 @@
 //! and neither can slip an event past the other.
 
 mod command;
+mod http;
 mod queues;
 mod retry;
 
@@ -16,9 +17,11 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
 use super::checkpoint::Name;
+use super::fault::Reason;
 
-pub use command::ParkedCommand;
+pub use command::{DiscardArgs, ListArgs, Operator, ParkedCommand, RetryArgs};
 pub(crate) use command::{model, read_model};
+pub(crate) use http::{ParkedRoutes, routes};
 #[cfg(test)]
 pub(crate) use queues::Stands;
 pub(crate) use queues::{Queues, Search};
@@ -28,12 +31,12 @@ pub use retry::{Retried, Retry, RetryError, discard};
 pub const BEHIND: &str = "behind";
 
 const COLUMNS: &str = "partition, position, subject, aggregate_type, aggregate_id, sequence, event_type, event_version,
-    key_id, recorded_at, traceparent, sealed, reason, attempts, parked_at";
+    key_id, recorded_at, traceparent, sealed, reason, attempts, causes, parked_at";
 
 /// An event to be parked.
 pub(crate) struct Row<'a> {
     pub(crate) event: &'a SealedEvent,
-    pub(crate) reason: &'a str,
+    pub(crate) reason: &'a Reason,
     pub(crate) attempts: u32,
 }
 
@@ -49,12 +52,15 @@ pub struct Parked {
 /// A parked subject: the event it waits for, and how many wait.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
+#[derive(utoipa::ToSchema)]
 pub struct ParkedSubject {
     pub subject: Uuid,
     pub partition: i32,
     /// The first event of the queue, and why it is there.
     pub position: i64,
     pub reason: String,
+    /// What is behind the reason, from the outside in. Codes and names of ours; never a value of the event.
+    pub causes: Vec<String>,
     pub attempts: i32,
     /// Events in the queue, the first included.
     pub waiting: i64,
@@ -65,7 +71,7 @@ pub struct ParkedSubject {
 pub async fn list(pool: &PgPool, name: Name<'_>, limit: i64) -> Result<Vec<ParkedSubject>, sqlx::Error> {
     let rows = sqlx::query(
         "select * from (
-             select distinct on (subject) subject, partition, position, reason, attempts, parked_at,
+             select distinct on (subject) subject, partition, position, reason, causes, attempts, parked_at,
                     count(*) over (partition by subject) as waiting
              from projection.parked where read_model = $1 and version = $2
              order by subject, position) as subjects
@@ -77,6 +83,57 @@ pub async fn list(pool: &PgPool, name: Name<'_>, limit: i64) -> Result<Vec<Parke
     .fetch_all(pool)
     .await?;
     rows.iter().map(parked_subject).collect()
+}
+
+/// Where a page of [`page`] ended: since when, and of which version of which read model, a subject is parked.
+pub(crate) type PageKey = (DateTime<Utc>, String, i32, Uuid);
+
+/// A parked subject, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParkedEntry {
+    pub read_model: String,
+    pub version: i32,
+    #[serde(flatten)]
+    pub parked: ParkedSubject,
+}
+
+/// The parked subjects of all read models, or of one, in all their versions; oldest first.
+pub(crate) async fn page(
+    pool: &PgPool,
+    read_model: Option<&str>,
+    after: Option<PageKey>,
+    limit: i64,
+) -> Result<Vec<ParkedEntry>, sqlx::Error> {
+    let (since, name, version, subject) = match after {
+        Some((since, name, version, subject)) => (Some(since), Some(name), Some(version), Some(subject)),
+        None => (None, None, None, None),
+    };
+    let rows = sqlx::query(
+        "select * from (
+             select distinct on (read_model, version, subject) read_model, version, subject, partition, position, reason,
+                    causes, attempts, parked_at, count(*) over (partition by read_model, version, subject) as waiting
+             from projection.parked where $1::text is null or read_model = $1
+             order by read_model, version, subject, position) as subjects
+         where $2::timestamptz is null or (parked_at, read_model, version, subject) > ($2, $3, $4, $5)
+         order by parked_at, read_model, version, subject limit $6",
+    )
+    .bind(read_model)
+    .bind(since)
+    .bind(name)
+    .bind(version)
+    .bind(subject)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    let entry = |row: &PgRow| {
+        Ok(ParkedEntry {
+            read_model: row.try_get("read_model")?,
+            version: row.try_get("version")?,
+            parked: parked_subject(row)?,
+        })
+    };
+    rows.iter().map(entry).collect()
 }
 
 /// The first parked subject of a read model after this one, by id.
@@ -98,6 +155,7 @@ fn parked_subject(row: &PgRow) -> Result<ParkedSubject, sqlx::Error> {
         partition: row.try_get("partition")?,
         position: row.try_get("position")?,
         reason: row.try_get("reason")?,
+        causes: row.try_get("causes")?,
         attempts: row.try_get("attempts")?,
         waiting: row.try_get("waiting")?,
         since: row.try_get("parked_at")?,
@@ -177,7 +235,7 @@ pub(crate) async fn insert(
         let header = &event.header;
         sqlx::query(&format!(
             "insert into projection.parked (read_model, version, {COLUMNS})
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, now())"
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, now())"
         ))
         .bind(name.read_model)
         .bind(name.version)
@@ -193,8 +251,9 @@ pub(crate) async fn insert(
         .bind(header.recorded_at)
         .bind(&header.traceparent)
         .bind(&event.sealed)
-        .bind(reason)
+        .bind(&reason.code)
         .bind(i32::try_from(*attempts).unwrap_or(i32::MAX))
+        .bind(&reason.causes)
         .execute(&mut *tx)
         .await?;
     }

@@ -2,18 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use axum::Router;
 use futures::future::join_all;
+use nexus_auth::Verifier;
 use nexus_event_store::kafka::KafkaArgs;
 use nexus_event_store::{
     ACCESS_SCHEMA, DatabaseUrlError, Keyring, LogReader, MasterKeyArgs, database_options, in_schema,
 };
+use nexus_web::authenticate::DpopArgs;
+use nexus_web::pipeline::Pipeline;
 use nexus_web::server::{self, GRACE_DEFAULT, Listener, Readiness};
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
+use nexus_web::transport::verifier_config;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +27,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::config::{EngineConfig, GroupProtocol, Limits};
+use super::parked::{self, ParkedRoutes};
 use super::supervisor::Engine;
 use crate::read_model::{Log, ReadModel};
 
@@ -66,6 +73,19 @@ pub struct ProjectorConfig {
     /// How consumers agree on who reads which partition.
     #[arg(long, env = "NEXUS_GROUP_PROTOCOL", value_enum, default_value = "classic")]
     pub group_protocol: GroupProtocol,
+    /// The issuer whose tokens let operators retry and discard parked events over HTTP; without one, nobody can.
+    #[arg(long, env = "NEXUS_ISSUER")]
+    pub issuer: Option<String>,
+    /// The audience that tokens must be made for.
+    #[arg(long, env = "NEXUS_AUDIENCE", default_value = "nexushealth")]
+    pub audience: String,
+    #[command(flatten)]
+    pub dpop: DpopArgs,
+    /// The name of this process in its groups, of which there must be no second: restarted under it within the session
+    /// timeout (6 s), it gets its partitions back and moves nobody's. Without one, it leaves when it stops, and the others
+    /// take over at once.
+    #[arg(long, env = "NEXUS_GROUP_INSTANCE", value_parser = group_instance)]
+    pub group_instance: Option<String>,
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
@@ -95,9 +115,12 @@ impl Projector {
     /// Runs until told to stop: current batches finish and the groups are left at once.
     pub async fn run_until_stopped(self, listener: impl Into<Listener>, stop: CancellationToken) -> anyhow::Result<()> {
         let running = Arc::new(AtomicBool::new(false));
-        let routes = server::operational_routes(self.readiness(&running, &stop));
+        let opened = Arc::default();
+        let operational = server::operational_routes(self.readiness(&running, &stop));
+        let routes = self.operator_routes(&opened).await?.merge(operational);
         let serving = tokio::spawn(server::serve(listener.into(), routes, stop.clone(), GRACE_DEFAULT));
         if let Some(keyring) = self.keyring(&stop).await {
+            opened.get_or_init(|| keyring.clone());
             let access_config = self.access_config(keyring.clone());
             let events_config = self.engine_config(keyring);
             let (events, accesses) = self.models.into_iter().partition(|model| model.log() == Log::Events);
@@ -108,6 +131,16 @@ impl Projector {
         }
         serving.await??;
         Ok(())
+    }
+
+    /// What operators may do here, if there is an issuer to know them by.
+    async fn operator_routes(&self, keyring: &Arc<OnceLock<Keyring>>) -> anyhow::Result<Router> {
+        let Some(issuer) = &self.config.issuer else { return Ok(Router::new()) };
+        let verifier = verifier_config(issuer, &self.config.audience, &self.config.kafka.tls)?;
+        let dpop = self.config.dpop.config(self.config.listen, &self.config.tls);
+        let verifier = Verifier::connect(verifier).await?.with_dpop(&dpop)?;
+        let routes = parked::routes(ParkedRoutes::new(&self.read, keyring.clone(), &self.models));
+        Ok(Pipeline::new(verifier).wrap(routes, Router::new()))
     }
 
     /// Opens the keyring, as soon as the key store lets it.
@@ -136,6 +169,7 @@ impl Projector {
             topic: self.config.topic.clone(),
             group_prefix: self.config.group_prefix.clone(),
             group_protocol: self.config.group_protocol,
+            group_instance: self.config.group_instance.clone(),
             read_database: self.read.clone(),
             log: LogReader::new(self.log.clone()),
             keyring,
@@ -166,6 +200,16 @@ impl Projector {
                 async move { sqlx::query("select 1").execute(&read).await.is_ok() }
             })
             .until(stop.clone())
+    }
+}
+
+/// A name that Kafka takes: the characters of topics, and at most as many.
+fn group_instance(name: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=249).contains(&name.len()) && name.bytes().all(is_plain) && !matches!(name, "." | "..") {
+        Ok(name.to_owned())
+    } else {
+        Err("letters, digits, dots, underscores and dashes are expected, 249 at most")
     }
 }
 

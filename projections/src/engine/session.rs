@@ -305,6 +305,9 @@ fn client_config(config: &EngineConfig, host: &Host) -> ClientConfig {
         .set("reconnect.backoff.max.ms", "1000")
         .set("topic.metadata.refresh.interval.ms", "5000")
         .set("allow.auto.create.topics", "false");
+    if let Some(instance) = &config.group_instance {
+        client.set("group.instance.id", instance);
+    }
     match config.group_protocol {
         GroupProtocol::Classic => client
             .set("group.protocol", "classic")

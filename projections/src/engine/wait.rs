@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgListener;
 use sqlx::{FromRow, PgPool};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -92,6 +92,8 @@ struct Inner {
     state: Mutex<State>,
     /// Somebody began to wait.
     wanted: Notify,
+    /// Told whenever any checkpoint has moved.
+    moved: watch::Sender<()>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -107,7 +109,12 @@ type Place = (String, i32, i32);
 impl Watcher {
     /// Starts watching.
     pub fn start(pool: PgPool) -> Self {
-        let inner = Arc::new(Inner { state: Mutex::default(), wanted: Notify::new(), task: Mutex::new(None) });
+        let inner = Arc::new(Inner {
+            state: Mutex::default(),
+            wanted: Notify::new(),
+            moved: watch::Sender::new(()),
+            task: Mutex::new(None),
+        });
         let watched = Arc::downgrade(&inner);
         let task = tokio::spawn(async move {
             let mut listener = None;
@@ -132,6 +139,39 @@ impl Watcher {
         }
         true
     }
+
+    /// Follows the checkpoints for as long as the follower lives.
+    pub(crate) fn follow(&self) -> Follower {
+        let follower = Follower { moved: self.0.moved.subscribe(), watcher: self.clone() };
+        self.0.wanted.notify_one();
+        follower
+    }
+}
+
+/// Is woken whenever checkpoints have moved, whoever's they are.
+pub(crate) struct Follower {
+    moved: watch::Receiver<()>,
+    watcher: Watcher,
+}
+
+impl Follower {
+    /// Waits for a movement since the last call.
+    pub(crate) async fn moved(&mut self) {
+        // The sender lives in the watcher, which is held here.
+        if self.moved.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How far a version of a read model is known to be, by partition.
+    pub(crate) fn positions(&self, name: Name<'_>) -> HashMap<i32, i64> {
+        let state = self.watcher.0.state();
+        let of_name = state
+            .positions
+            .iter()
+            .filter(|((read_model, version, _), _)| (read_model.as_str(), *version) == (name.read_model, name.version));
+        of_name.map(|((_, _, partition), position)| (*partition, *position)).collect()
+    }
 }
 
 impl Drop for Inner {
@@ -147,6 +187,10 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_wanted(&self) -> bool {
+        self.moved.receiver_count() > 0 || self.state().has_waiting()
+    }
+
     /// Nothing if the position is known to be reached.
     fn register(&self, place: Place, position: i64) -> Option<oneshot::Receiver<()>> {
         let mut state = self.state();
@@ -160,17 +204,20 @@ impl Inner {
 
     /// Reads the checkpoints once, when there is a reason to.
     async fn turn(&self, pool: &PgPool, listener: &mut Option<PgListener>) {
-        if !self.state().has_waiting() {
+        if !self.is_wanted() {
             self.wanted.notified().await;
         }
         match read(pool).await {
-            Ok(positions) => self.state().reached(positions),
+            Ok(positions) => {
+                let moved = self.state().reached(positions);
+                self.moved.send_if_modified(|()| moved);
+            }
             Err(_) => {
                 tracing::warn!("the checkpoints can't be read");
                 return tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
-        if self.state().has_waiting() {
+        if self.is_wanted() {
             moved(pool, listener).await;
         }
     }
@@ -189,7 +236,8 @@ impl State {
         !self.waiting.is_empty()
     }
 
-    fn reached(&mut self, positions: HashMap<Place, i64>) {
+    /// Wakes who waited for these positions; whether any is new.
+    fn reached(&mut self, positions: HashMap<Place, i64>) -> bool {
         for (place, by_position) in &mut self.waiting {
             let reached = positions.get(place).copied().unwrap_or(0);
             let later = by_position.split_off(&(reached + 1));
@@ -199,7 +247,9 @@ impl State {
                 }
             }
         }
+        let moved = self.positions != positions;
         self.positions = positions;
+        moved
     }
 }
 

@@ -68,6 +68,11 @@ impl<S: Sync> FromRequestParts<S> for After {
 }
 
 impl After {
+    /// No write is waited for.
+    pub fn nothing() -> Self {
+        Self { positions: Vec::new(), patience: WAIT_MAX }
+    }
+
     /// Takes the positions of the `position` parameter as well, for callers that can't set headers.
     pub fn and(mut self, parameter: Option<&str>) -> Result<Self, Problem> {
         if let Some(text) = parameter {

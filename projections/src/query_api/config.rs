@@ -10,6 +10,8 @@ use nexus_web::rate_limit::RateLimitArgs;
 use nexus_web::telemetry::TelemetryArgs;
 use nexus_web::tls::TlsArgs;
 
+use super::FeedArgs;
+
 /// The read door: serves the read models over HTTP.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "query-api", version)]
@@ -47,6 +49,8 @@ pub struct QueryConfig {
     /// Connections to the read database, per read model.
     #[arg(long, env = "NEXUS_READ_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub connections: u32,
+    #[command(flatten)]
+    pub feeds: FeedArgs,
     #[command(flatten)]
     pub dpop: DpopArgs,
     #[command(flatten)]

@@ -21,12 +21,12 @@ pub(super) fn router() -> OpenApiRouter<QueryApi> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoParams {}
+pub(super) struct NoParams {}
 
 /// Where a partition of a read model stands.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ReadModelLag {
+pub(super) struct ReadModelLag {
     read_model: String,
     version: i32,
     partition: i32,
@@ -57,6 +57,11 @@ async fn list_read_models(
     Query(NoParams {}): Query<NoParams>,
 ) -> Result<Json<Page<ReadModelLag>>, Problem> {
     authorize(&caller, Action::ReadOperations, &ResourceContext::none())?;
+    lags(&api).await.map(Json)
+}
+
+/// How far each read model is, per partition.
+pub(super) async fn lags(api: &QueryApi) -> Result<Page<ReadModelLag>, Problem> {
     let lags = engine::lag(api.watch()).await.map_err(database_problem)?;
     let items = lags.into_iter().map(|lag| ReadModelLag {
         read_model: lag.read_model,
@@ -68,5 +73,5 @@ async fn list_read_models(
         parked: lag.parked,
         updated_at: lag.updated_at,
     });
-    Ok(Json(Page { items: items.collect(), next: None }))
+    Ok(Page { items: items.collect(), next: None })
 }

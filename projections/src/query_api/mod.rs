@@ -3,6 +3,7 @@
 //! Each read model brings its own routes; here is what they share: waiting for a caller's own write ([`After`]), opening
 //! sealed rows ([`Sealed`]), pages and their cursors ([`page`]).
 
+pub mod feed;
 pub mod page;
 
 mod access;
@@ -11,7 +12,9 @@ mod config;
 mod cursor;
 mod erasure;
 mod health;
+mod lag_feed;
 mod openapi;
+mod parked;
 mod router;
 mod sealed;
 mod served;
@@ -21,6 +24,7 @@ mod state;
 pub use access::{Access, Part};
 pub use after::{After, PositionOnly};
 pub use config::QueryConfig;
+pub use feed::FeedArgs;
 pub use openapi::openapi;
 pub use page::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX};
 pub use router::router;

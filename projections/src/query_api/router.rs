@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{QueryApi, erasure, health, openapi};
+use super::{QueryApi, erasure, health, lag_feed, openapi, parked};
 use crate::{
     access_grants, access_log, appointments, fhir_resources, patient_chart, patient_directory, population, timeline,
     vital_signs, ward_census,
@@ -34,6 +34,8 @@ pub(super) fn documented() -> OpenApiRouter<QueryApi> {
         .merge(access_log::router())
         .merge(access_grants::router())
         .merge(health::router())
+        .merge(lag_feed::router())
+        .merge(parked::router())
 }
 
 fn documentation(description: OpenApi) -> Router {

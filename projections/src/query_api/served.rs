@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The versions that this door serves. A request keeps the connections that it has begun with: what they see stays where
 /// it is, whatever is served by then.
-pub(super) struct ServedVersions {
+pub(crate) struct ServedVersions {
     read: PgConnectOptions,
     connections: u32,
     now: RwLock<HashMap<&'static str, Served>>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
+use axum::{Extension, Router};
 use nexus_access_log::Recorder;
 use nexus_auth::Verifier;
 use nexus_event_store::{Keyring, database_options};
@@ -15,6 +15,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::feed::{Feeds, Hub, Stopping};
 use super::served::ServedVersions;
 use super::{QueryApi, QueryConfig, Settings, router};
 use crate::all_read_models;
@@ -31,7 +32,7 @@ const KEYS_CONNECTIONS: u32 = 4;
 const WATCH_CONNECTIONS: u32 = 4;
 
 /// Routes that know no patient, and are asked all the time by whoever watches the platform.
-const UNRECORDED: &[&str] = &["/v1/read-models"];
+const UNRECORDED: &[&str] = &["/v1/read-models", "/v1/read-models/feed"];
 
 /// The read door, connected and not yet listening.
 pub struct QueryService {
@@ -73,7 +74,8 @@ impl QueryService {
         let watch = pool(WATCH_CONNECTIONS).connect_lazy_with(reading(read, "projection"));
         let versions = ServedVersions::new(read, config.connections);
         let watcher = Watcher::start(watch.clone());
-        let api = QueryApi::new(versions, watch.clone(), keyring, watcher, settings);
+        let feeds = Feeds::new(config.feeds, Hub::start(versions.clone(), watcher.clone()));
+        let api = QueryApi::new(versions, watch.clone(), keyring, watcher, feeds, settings);
         let pipeline = Pipeline::new(verifier.clone());
         let pipeline = pipeline.limiting_callers(&config.rate_limit).open_to_browsers(&config.cors);
         Self { api, verifier, pipeline, watch, recorder: None }
@@ -82,6 +84,7 @@ impl QueryService {
     /// Everything that this door answers.
     pub fn router(&self, shutdown: &CancellationToken) -> Router {
         let (protected, open) = router(self.api.clone());
+        let protected = protected.layer(Extension(Stopping(shutdown.clone())));
         let operational = server::operational_routes(self.readiness(shutdown));
         let mut pipeline = self.pipeline.clone();
         if let Some(recorder) = &self.recorder {

@@ -6,6 +6,7 @@ use nexus_event_store::Keyring;
 use nexus_web::problem::Problem;
 use sqlx::PgPool;
 
+use super::feed::Feeds;
 use super::served::{Follower, ServedVersions};
 use crate::engine::Watcher;
 use crate::engine::checkpoint::Name;
@@ -21,6 +22,7 @@ struct Shared {
     watch: PgPool,
     keyring: Keyring,
     watcher: Watcher,
+    feeds: Feeds,
     settings: Settings,
 }
 
@@ -37,10 +39,11 @@ impl QueryApi {
         watch: PgPool,
         keyring: Keyring,
         watcher: Watcher,
+        feeds: Feeds,
         settings: Settings,
     ) -> Self {
         let follower = versions.follow(watch.clone());
-        Self(Arc::new(Shared { versions, _follower: follower, watch, keyring, watcher, settings }))
+        Self(Arc::new(Shared { versions, _follower: follower, watch, keyring, watcher, feeds, settings }))
     }
 
     /// The connections that see this read model's tables, and may only read.
@@ -68,6 +71,10 @@ impl QueryApi {
 
     pub(super) fn watcher(&self) -> &Watcher {
         &self.0.watcher
+    }
+
+    pub(crate) fn feeds(&self) -> &Feeds {
+        &self.0.feeds
     }
 
     /// Counts of people below this are not told.

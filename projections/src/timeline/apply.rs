@@ -98,25 +98,28 @@ fn occurred_at(event: &Event, registered: &HashMap<Uuid, DateTime<Utc>>) -> Date
 }
 
 /// `Recorded` of `Observation.Recorded`: the resource type stands beside it.
-fn name_of(event: &Event) -> String {
+pub(super) fn name_of(event: &Event) -> String {
     let full = event.fact.event_type();
     full.rsplit_once('.').map_or(full.clone(), |(_, name)| name.to_owned())
 }
 
 /// What a resource is about.
-fn concept(resource: &Resource) -> Option<&Value> {
+pub(super) fn concept(resource: &Resource) -> Option<&Value> {
     let elements = ABOUT.iter().chain(&["class"]);
     let named = elements.filter_map(|name| resource.get(name)).find(|value| rows::concept_code(Some(value)).is_some());
     // Imaging says what it is about in its series only.
     named.or_else(|| resource.at("/series/0/modality"))
 }
 
-/// The line that a person reads.
 fn seal(event: &Event, keyring: &Keyring) -> Vec<u8> {
     let resource = event.fact.resource();
-    let title = rows::concept_text(concept(resource))
+    rows::seal(keyring, event, &context(resource.resource_type(), event.aggregate_id), &title(resource))
+}
+
+/// The line that a person reads.
+pub(super) fn title(resource: &Resource) -> Option<&str> {
+    rows::concept_text(concept(resource))
         .or_else(|| resource.text("title"))
         .or_else(|| resource.text("description"))
-        .or_else(|| rows::concept_text(resource.get("code")));
-    rows::seal(keyring, event, &context(resource.resource_type(), event.aggregate_id), &title)
+        .or_else(|| rows::concept_text(resource.get("code")))
 }

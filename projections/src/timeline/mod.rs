@@ -1,6 +1,8 @@
 //! Everything of a patient in clinical order, whatever it is.
 
 mod apply;
+mod changes;
+mod feed;
 mod query;
 mod routes;
 
@@ -11,6 +13,7 @@ use uuid::Uuid;
 
 use crate::read_model::{ApplyError, Event, ReadModel};
 
+pub(crate) use changes::WOKEN;
 pub use routes::router;
 
 /// The read model's name.
@@ -26,7 +29,7 @@ impl ReadModel for Timeline {
     }
 
     fn version(&self) -> i32 {
-        3
+        4
     }
 
     fn schema_sql(&self) -> &'static str {
@@ -38,13 +41,23 @@ impl ReadModel for Timeline {
     }
 
     async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
-        apply::apply(tx, events, keyring).await
+        apply::apply(tx, events, keyring).await?;
+        changes::apply(tx, events, keyring).await
     }
 
     async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
-        let deleted = sqlx::query("delete from entries where patient = $1").bind(subject).execute(tx).await?;
-        Ok(deleted.rows_affected())
+        let mut forgotten = 0;
+        for table in ["entries", "changes"] {
+            let delete = format!("delete from {table} where patient = $1");
+            forgotten += sqlx::query(&delete).bind(subject).execute(&mut *tx).await?.rows_affected();
+        }
+        Ok(forgotten)
     }
+}
+
+/// What the seal of a change is bound to.
+fn change_context(resource_type: &str, id: Uuid, sequence: i64) -> String {
+    format!("timeline/changes/{resource_type}/{id}/{sequence}")
 }
 
 /// What the seal of a row is bound to.

@@ -11,13 +11,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::NAME;
 use super::query::{self, Direction, Key, TimelineEntry};
+use super::{NAME, feed};
 use crate::query_api::{After, QueryApi, page};
 
 /// The routes of this read model.
 pub fn router() -> OpenApiRouter<QueryApi> {
-    OpenApiRouter::new().routes(routes!(read_timeline))
+    OpenApiRouter::new().routes(routes!(read_timeline)).merge(feed::router())
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

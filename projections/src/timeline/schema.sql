@@ -26,3 +26,28 @@ alter table entries alter column sealed set storage external;
 
 -- Read in both directions.
 create index entries_in_order on entries (patient, occurred_at, resource_type, id);
+
+-- Everything that happened to a patient in the order of the log: one row per event, for those who follow.
+create table changes (
+    partition integer not null,
+    position bigint not null,
+    patient uuid not null,
+    id uuid not null,
+    resource_type text not null,
+    sequence bigint not null,
+    occurred_at timestamptz not null,
+    recorded_at timestamptz not null,
+    event text not null,
+    status text,
+    system text,
+    code text,
+    -- As in entries.
+    sensitivity smallint not null,
+    codes jsonb not null,
+    sealed bytea not null,
+    primary key (partition, position)
+);
+
+alter table changes alter column sealed set storage external;
+
+create index changes_of_patient on changes (patient, position);

@@ -1,6 +1,7 @@
 //! Who is here now, by ward.
 
 mod apply;
+mod feed;
 mod query;
 mod routes;
 

@@ -50,6 +50,9 @@ pub(super) struct Private {
 #[derive(FromRow)]
 pub(super) struct Row {
     pub encounter: Uuid,
+    sequence: i64,
+    /// The version of the person's entry, if there is any.
+    person_sequence: Option<i64>,
     patient: Uuid,
     status: String,
     class: Option<String>,
@@ -60,7 +63,8 @@ pub(super) struct Row {
 }
 
 const OF_WARD: &str = "
-    select encounter, patient, status, class, started_at, located_at, encounters.sealed, people.sealed as person
+    select encounter, encounters.sequence, people.sequence as person_sequence, patient, status, class, started_at,
+        located_at, encounters.sealed, people.sealed as person
     from encounters left join people using (patient)
     where present and location = $1 and ($2::uuid is null or encounter > $2)
     order by encounter
@@ -108,6 +112,11 @@ pub(super) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<CensusEnt
 }
 
 impl Row {
+    /// Another one whenever the entry would read differently.
+    pub(super) fn state(&self) -> (Uuid, i64, Option<i64>) {
+        (self.encounter, self.sequence, self.person_sequence)
+    }
+
     fn sealed(&self) -> Sealed {
         Sealed { subject: self.patient, context: context(self.encounter), bytes: self.sealed.clone() }
     }

@@ -52,3 +52,63 @@ async fn hand_overs_of_the_client_side_protocol_lose_and_repeat_nothing() {
 async fn hand_overs_of_the_broker_side_protocol_lose_and_repeat_nothing() {
     rebalances(GroupProtocol::Consumer).await;
 }
+
+/// Who owns each partition, and how often it was taken over.
+async fn ownerships(world: &World) -> Vec<(i32, String, i64)> {
+    sqlx::query_as("select partition, owner, epoch from projection.checkpoints order by partition")
+        .fetch_all(&world.read)
+        .await
+        .unwrap()
+}
+
+async fn restarts_as_a_static_member(protocol: GroupProtocol) {
+    let world = World::new(100).await;
+    let toy = Toy::named("toy");
+    let member = |name: &str| EngineConfig {
+        group_protocol: protocol,
+        group_instance: Some(name.to_owned()),
+        owner: name.to_owned(),
+        ..world.config()
+    };
+    let stays = Engine::start(&member("stays"), vec![toy.clone()]);
+    let mut restarts = Engine::start(&member("restarts"), vec![toy.clone()]);
+    let half = usize::try_from(PARTITIONS).unwrap() / 2;
+    let share = |ownerships: &[(i32, String, i64)], owner: &str| {
+        let of_owner = ownerships.iter().filter(|it| it.1 == owner);
+        of_owner.cloned().collect::<Vec<_>>()
+    };
+    eventually("the partitions are spread evenly", async || {
+        world.publish(50).await;
+        let all = ownerships(&world).await;
+        share(&all, "stays").len() == half && share(&all, "restarts").len() == half
+    })
+    .await;
+    world.wait_caught_up(&toy).await;
+    let before = ownerships(&world).await;
+    for round in 1..=2 {
+        restarts.stop().await;
+        restarts = Engine::start(&member("restarts"), vec![toy.clone()]);
+        eventually("it has its own again", async || {
+            world.publish(50).await;
+            let mine = share(&ownerships(&world).await, "restarts");
+            mine.len() == half && mine.iter().zip(share(&before, "restarts")).all(|(now, was)| now.2 >= was.2 + round)
+        })
+        .await;
+    }
+    world.wait_caught_up(&toy).await;
+    assert_eq!(share(&ownerships(&world).await, "stays"), share(&before, "stays"), "nobody else's were moved");
+    world.assert_exact(&toy).await;
+    restarts.stop().await;
+    stays.stop().await;
+    world.gone().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_comes_back_to_its_partitions_and_moves_no_others() {
+    restarts_as_a_static_member(GroupProtocol::Classic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_of_the_broker_side_protocol_does_so_too() {
+    restarts_as_a_static_member(GroupProtocol::Consumer).await;
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nexus_projections::engine::Engine;
 
@@ -17,8 +17,9 @@ async fn child_process() {
     let parts: Vec<&str> = description.split(' ').collect();
     let (config, toy) = open_world(parts[0], parts[1]).await;
     *toy.delay.lock().unwrap() = Duration::from_millis(3);
-    let _engine = Engine::start(&config, vec![toy]);
-    std::future::pending::<()>().await;
+    let engine = Engine::start(&config, vec![toy]);
+    nexus_web::shutdown::signal().await;
+    engine.stop().await;
 }
 
 struct Process(Child);
@@ -38,6 +39,14 @@ impl Process {
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+}
+
+impl Process {
+    /// Asks it to stop, and waits for that.
+    async fn stop(mut self) {
+        self.signal("-TERM");
+        tokio::task::spawn_blocking(move || self.0.wait().unwrap()).await.unwrap();
     }
 }
 
@@ -110,4 +119,73 @@ async fn a_process_frozen_past_its_session_changes_nothing_when_it_wakes() {
     world.wait_caught_up(&toy).await;
     world.assert_exact(&toy).await;
     world.gone().await;
+}
+
+/// The longest that a group may stand still while there is something to do.
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// How long it may take to be level after the last change.
+const LEVEL_MAX: Duration = Duration::from_secs(30);
+
+/// Watches for standstill: the longest time in which there was lag and no checkpoint moved.
+async fn longest_stall(world: &World, toy: &Toy, stop: &tokio_util::sync::CancellationToken) -> Duration {
+    let (mut longest, mut moved_at, mut before) = (Duration::ZERO, Instant::now(), world.positions(toy).await);
+    let pause = Duration::from_millis(100);
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        let heads: i64 = (0..PARTITIONS).map(|partition| world.head(partition)).sum();
+        let now = world.positions(toy).await;
+        if now != before || now.values().sum::<i64>() == heads {
+            moved_at = Instant::now();
+        }
+        longest = longest.max(moved_at.elapsed());
+        before = now;
+    }
+    longest
+}
+
+/// Starts, stops and kills processes so often, under load all the time.
+async fn rebalances(count: usize) {
+    let world = World::new(200).await;
+    let toy = Toy::named("toy");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut processes = vec![Process::start(&world), Process::start(&world)];
+    moves_on(&world, &toy).await;
+    let load = async {
+        while !stop.is_cancelled() {
+            world.publish(20).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let changes = async {
+        for change in 0..count {
+            match change % 4 {
+                0 | 2 => processes.push(Process::start(&world)),
+                1 => processes.remove(0).stop().await,
+                _ => drop(processes.remove(0)),
+            }
+            // The next change meets a group that has got over this one, or not quite.
+            let patience = Duration::from_millis(500 * (1 + u64::try_from(change % 5).unwrap()));
+            tokio::time::sleep(patience).await;
+        }
+        stop.cancel();
+    };
+    let ((), (), stalled) = tokio::join!(load, changes, longest_stall(&world, &toy, &stop));
+    let ended = Instant::now();
+    world.wait_caught_up(&toy).await;
+    println!("{count} changes: stood still for {stalled:?} at most, level after {:?}", ended.elapsed());
+    assert!(ended.elapsed() < LEVEL_MAX, "level after {:?} only", ended.elapsed());
+    assert!(stalled < STALL_MAX, "stood still for {stalled:?}");
+    world.assert_exact(&toy).await;
+    world.gone().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_changes_of_the_group_under_load_stall_and_repeat_nothing() {
+    rebalances(6).await;
+}
+
+/// Two minutes: run it by name.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn fifty_changes_of_the_group_under_load_stall_and_repeat_nothing() {
+    rebalances(50).await;
 }

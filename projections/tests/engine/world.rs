@@ -68,6 +68,7 @@ fn config(name: &str, log: PgPool, keyring: Keyring) -> EngineConfig {
         topic: topic(name),
         group_prefix: format!("{name}."),
         group_protocol: GroupProtocol::default(),
+        group_instance: None,
         // With the rights that a projector has in production.
         read_database: postgres().database(&format!("{name}_read")).username("nexus_projector"),
         log: LogReader::new(log),

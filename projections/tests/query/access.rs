@@ -131,7 +131,7 @@ fn encounter(patient: Uuid, status: &str, practitioner: Option<Uuid>, organizati
     encounter
 }
 
-fn labelled(mut resource: Value, code: &str) -> Value {
+pub fn labelled(mut resource: Value, code: &str) -> Value {
     let system = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
     resource["meta"] = json!({"security": [{"system": system, "code": code}]});
     resource
@@ -249,7 +249,7 @@ async fn what_is_restricted_leaves_no_trace_in_a_list() {
     assert_eq!(timeline.len(), 3, "an auditor sees what happened, and nothing that is restricted");
 }
 
-fn consent(patient: Uuid, provision: Value) -> Value {
+pub fn consent(patient: Uuid, provision: Value) -> Value {
     let system = "http://terminology.hl7.org/CodeSystem/consentscope";
     json!({"resourceType": "Consent", "id": Uuid::new_v4(), "status": "active", "patient": reference("Patient", patient),
         "scope": {"coding": [{"system": system, "code": "patient-privacy"}]}, "category": [{"text": "x"}],

@@ -94,6 +94,7 @@ fn engine_config(world: &World, log: &TestDatabase, topic: &TestTopic) -> Engine
         topic: topic.name().to_owned(),
         group_prefix: format!("{}.", topic.name()),
         group_protocol: GroupProtocol::default(),
+        group_instance: None,
         read_database: world.read_database.url("nexus_projector").parse().unwrap(),
         log: LogReader::new(pool(log, "nexus_projector")),
         keyring: world.keyring.clone(),

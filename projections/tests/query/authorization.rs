@@ -79,7 +79,8 @@ async fn the_description_and_its_page_are_open() {
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
         let waits = parameters.iter().any(|it| it["name"] == "Nexus-Position" && it["in"] == "header");
         // Some say themselves how far things are, and positions are the event log's: the access log's have nothing to wait for.
-        let tells = ["/v1/read-models", "/v1/patients/{id}/erasure"].contains(&path.as_str());
+        let tells = ["/v1/read-models", "/v1/read-models/feed", "/v1/parked", "/v1/patients/{id}/erasure"]
+            .contains(&path.as_str());
         let other_log = path.ends_with("/accesses") || path.starts_with("/fhir/AuditEvent");
         assert_eq!(waits, !tells && !other_log, "{path}");
     }

@@ -24,7 +24,7 @@ use crate::world::{Answer, World, patient};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The way from an append to the rows.
-struct Pipeline {
+pub struct Pipeline {
     log: EventLog,
     engine: Engine,
     stop: CancellationToken,
@@ -33,7 +33,7 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    async fn start(world: &World) -> Self {
+    pub async fn start(world: &World) -> Self {
         let (database, topic) = (TestDatabase::log().await, TestTopic::create().await);
         let log = EventLog::connect(LogConfig {
             log_pool: database.pool().await,
@@ -52,6 +52,7 @@ impl Pipeline {
             topic: topic.name().to_owned(),
             group_prefix: format!("{}.", topic.name()),
             group_protocol: GroupProtocol::default(),
+            group_instance: None,
             read_database: world.read_database.url("nexus_projector").parse().unwrap(),
             log: LogReader::new(database.pool().await),
             keyring: world.keyring.clone(),
@@ -63,7 +64,7 @@ impl Pipeline {
     }
 
     /// Appends the first event of a resource; the position token.
-    async fn append(&self, subject: Uuid, aggregate_type: &str, event: &str, resource: Value) -> String {
+    pub async fn append(&self, subject: Uuid, aggregate_type: &str, event: &str, resource: Value) -> String {
         let id: Uuid = resource["id"].as_str().unwrap().parse().unwrap();
         let event = NewEvent {
             aggregate_type: aggregate_type.to_owned(),
@@ -94,7 +95,7 @@ impl Pipeline {
         }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.engine.stop().await;
         self.stop.cancel();
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -38,6 +39,7 @@ pub struct World {
     pub issuer: TestIssuer,
     pub door: Router,
     sequences: Mutex<HashMap<(String, Uuid), i64>>,
+    position: AtomicI64,
 }
 
 /// What the door answered.
@@ -75,11 +77,7 @@ impl World {
         MasterKey::generate_file(&master_key).unwrap();
         let keyring = Keyring::connect(keys.clone(), MasterKey::from_file(&master_key).unwrap()).await.unwrap();
         let issuer = TestIssuer::start().await;
-        // The door's own role: it must get by with what it is granted.
-        let as_query: PgConnectOptions = read_database.url("nexus_query").parse().unwrap();
-        let service = QueryService::new(&as_query, &config(&issuer), keyring.clone(), issuer.verifier().await);
-        let door = service.router(&CancellationToken::new());
-        Self {
+        let mut world = Self {
             read_database,
             keys_database,
             master_key,
@@ -87,9 +85,20 @@ impl World {
             keys,
             keyring,
             issuer,
-            door,
+            door: Router::new(),
             sequences: Mutex::default(),
-        }
+            position: AtomicI64::default(),
+        };
+        world.door = world.another_door(&[], &CancellationToken::new()).await;
+        world
+    }
+
+    /// A door of its own with these settings besides the usual ones.
+    pub async fn another_door(&self, settings: &[&str], shutdown: &CancellationToken) -> Router {
+        // The door's own role: it must get by with what it is granted.
+        let as_query: PgConnectOptions = self.read_database.url("nexus_query").parse().unwrap();
+        let config = config_with(&self.issuer, settings);
+        QueryService::new(&as_query, &config, self.keyring.clone(), self.issuer.verifier().await).router(shutdown)
     }
 
     pub fn master_key_file(&self) -> &Path {
@@ -122,7 +131,7 @@ impl World {
         let [fact] = facts.expect("an event").try_into().expect("one event");
         Event {
             partition: partition_of(subject, PARTITIONS),
-            position: 0,
+            position: self.position.fetch_add(1, Ordering::Relaxed) + 1,
             subject,
             aggregate_type: aggregate_type.to_owned(),
             aggregate_id: id,
@@ -217,6 +226,10 @@ impl World {
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.door.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        if parts.headers["content-type"] == "text/event-stream" {
+            // A feed never ends: it is enough that it was opened.
+            return Answer { status: parts.status, headers: parts.headers, bytes: Vec::new() };
+        }
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
         Answer { status: parts.status, headers: parts.headers, bytes }
     }
@@ -248,6 +261,10 @@ impl Drop for World {
 }
 
 pub fn config(issuer: &TestIssuer) -> QueryConfig {
+    config_with(issuer, &[])
+}
+
+fn config_with(issuer: &TestIssuer, settings: &[&str]) -> QueryConfig {
     let nowhere = "postgres://127.0.0.1:1/none";
     let arguments = [
         "query-api",
@@ -265,7 +282,7 @@ pub fn config(issuer: &TestIssuer) -> QueryConfig {
         "none",
         "--issuer",
     ];
-    QueryConfig::try_parse_from(arguments.into_iter().chain([issuer.url()])).unwrap()
+    QueryConfig::try_parse_from(arguments.into_iter().chain([issuer.url()]).chain(settings.iter().copied())).unwrap()
 }
 
 fn recorded_at(sequence: i64) -> DateTime<Utc> {

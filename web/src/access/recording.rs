@@ -1,10 +1,10 @@
 //! The pipeline's part: opens before the handler, completes after it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
-    http::HeaderMap,
+    extract::{FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -39,18 +39,19 @@ pub(crate) enum Recording {
 pub(crate) async fn record(State(recording): State<Recording>, request: Request, next: Next) -> Response {
     match recording {
         Recording::Every(_, except) if except.contains(&route_of(&request)) => next.run(request).await,
-        Recording::Every(recorder, _) => record_every(recorder.as_ref(), request, next).await,
+        Recording::Every(recorder, _) => record_every(recorder, request, next).await,
         Recording::Exceptional(recorder) => record_exceptional(recorder.as_ref(), request, next).await,
     }
 }
 
-async fn record_every(recorder: &dyn AccessRecorder, request: Request, next: Next) -> Response {
+async fn record_every(recorder: Arc<dyn AccessRecorder>, mut request: Request, next: Next) -> Response {
     let opening = match opening(&request) {
         Ok(opening) => opening,
         Err(problem) => return problem.into_response(),
     };
     let asked = Asked::of(&request);
     let notes = Arc::<Notes>::default();
+    request.extensions_mut().insert(LongAccess(Some((recorder.clone(), opening.clone()))));
     match recorder.open(opening).await {
         Ok(record) => {
             let guard = Guard { record: Some(record), notes: notes.clone() };
@@ -75,9 +76,39 @@ async fn record_exceptional(recorder: &dyn AccessRecorder, request: Request, nex
     let response = notes.scope(next.run(request)).await;
     let noted = notes.read();
     if noted.is_denial() || noted.break_glass {
-        recorder.record(opening, completion(&notes, &response, asked));
+        recorder.record(opening, completion(&notes, response.status(), asked));
     }
     response
+}
+
+/// An answer that goes on after its head was sent. The record of the request covers its beginning only; each portion that is
+/// shown later has a record of its own, durable before anything of it is opened.
+#[derive(Clone, Default)]
+pub struct LongAccess(Option<(Arc<dyn AccessRecorder>, Opening)>);
+
+impl LongAccess {
+    /// Opens a record, does the work, and completes the record with what the work has noted. Work that is dropped leaves
+    /// an interrupted record; a door that records nothing just works.
+    pub async fn portion<T>(&self, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        let Some((recorder, first)) = &self.0 else { return work.await };
+        let record = recorder.open(Opening { id: Uuid::now_v7(), ..first.clone() }).await.map_err(|error| {
+            tracing::warn!(error = %error, "a portion of a long answer is refused");
+            Problem::access_not_recorded()
+        })?;
+        let notes = Arc::<Notes>::default();
+        let guard = Guard { record: Some(record), notes: notes.clone() };
+        let outcome = notes.scope(work).await;
+        guard.complete_with(outcome.as_ref().map_or_else(Problem::status, |_| StatusCode::OK), Asked::default());
+        outcome
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for LongAccess {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
 }
 
 /// An open record. One that is dropped, because the request was, is completed as interrupted.
@@ -87,9 +118,13 @@ struct Guard {
 }
 
 impl Guard {
-    fn complete(mut self, response: &Response, asked: Asked) {
+    fn complete(self, response: &Response, asked: Asked) {
+        self.complete_with(response.status(), asked);
+    }
+
+    fn complete_with(mut self, status: StatusCode, asked: Asked) {
         if let Some(record) = self.record.take() {
-            record.complete(completion(&self.notes, response, asked));
+            record.complete(completion(&self.notes, status, asked));
         }
     }
 }
@@ -108,8 +143,8 @@ impl Drop for Guard {
     }
 }
 
-fn completion(notes: &Notes, response: &Response, asked: Asked) -> Completion {
-    let status = response.status().as_u16();
+fn completion(notes: &Notes, status: StatusCode, asked: Asked) -> Completion {
+    let status = status.as_u16();
     let outcome = Outcome::of_status(status);
     let asked = if outcome == Outcome::Success { asked } else { Asked::default() };
     Completion {

@@ -42,6 +42,8 @@ fn one_of_each() -> Vec<Problem> {
         Problem::idempotency_key_reused(),
         Problem::idempotency_in_flight(),
         Problem::rate_limited(1),
+        Problem::too_many_feeds(),
+        Problem::feed_too_old(),
         Problem::read_model_behind(),
         Problem::overloaded(),
         Problem::store_unavailable(),
@@ -108,7 +110,8 @@ fn headers_go_with_the_type() {
     assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="nexushealth""#);
     for problem in one_of_each() {
         let unavailable = problem.status() == StatusCode::SERVICE_UNAVAILABLE;
-        let waits = unavailable || ["idempotency-in-flight", "rate-limited"].contains(&problem.slug());
+        let waits =
+            unavailable || ["idempotency-in-flight", "rate-limited", "too-many-feeds"].contains(&problem.slug());
         assert_eq!(problem.into_response().headers().contains_key("retry-after"), waits);
     }
     assert_eq!(Problem::rule_violated_always("x", "y").status(), StatusCode::UNPROCESSABLE_ENTITY);

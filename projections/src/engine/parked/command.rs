@@ -34,37 +34,52 @@ pub struct ParkedCommand {
 #[derive(Clone, Debug, Subcommand)]
 enum Action {
     /// Show the parked subjects, oldest first: where each stops, why, since when, and how many events are waiting.
-    List {
-        /// Of this read model; of all unless given.
-        #[arg(long, value_parser = read_model)]
-        read_model: Option<&'static str>,
-        /// Subjects of each read model at most.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
-        limit: i64,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List(ListArgs),
     /// Apply what is parked, in order. A subject that fails again stays where it stops; then the exit code is 1.
     Retry {
         #[command(flatten)]
         keys: Keys,
-        #[arg(long, value_parser = read_model)]
-        read_model: &'static str,
-        /// Of this subject; of all unless given.
-        #[arg(long)]
-        subject: Option<Uuid>,
+        #[command(flatten)]
+        retry: RetryArgs,
     },
     /// Give one event up for good: this read model will never show it. What waits behind it then needs a retry.
-    Discard {
-        #[arg(long, value_parser = read_model)]
-        read_model: &'static str,
-        #[arg(long)]
-        subject: Uuid,
-        /// The event's position in its partition, as the list shows it.
-        #[arg(long)]
-        position: i64,
-    },
+    Discard(DiscardArgs),
+}
+
+/// What to list.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Of this read model; of all unless given.
+    #[arg(long, value_parser = read_model)]
+    read_model: Option<&'static str>,
+    /// Subjects of each read model at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    limit: i64,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to apply.
+#[derive(Args, Clone, Debug)]
+pub struct RetryArgs {
+    #[arg(long, value_parser = read_model)]
+    read_model: &'static str,
+    /// Of this subject; of all unless given.
+    #[arg(long)]
+    subject: Option<Uuid>,
+}
+
+/// What to give up.
+#[derive(Args, Clone, Debug)]
+pub struct DiscardArgs {
+    #[arg(long, value_parser = read_model)]
+    read_model: &'static str,
+    #[arg(long)]
+    subject: Uuid,
+    /// The event's position in its partition, as the list shows it.
+    #[arg(long)]
+    position: i64,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -80,32 +95,55 @@ impl ParkedCommand {
     /// Does what was asked for and says so.
     pub async fn run(self, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let read = database_options(&self.read_url).context("the URL of the read database")?;
-        let pool = pool(read.clone()).await.context("the read database")?;
+        let operator = Operator::connect(read).await?;
         match self.action {
-            Action::List { read_model, limit, json } => show(&pool, read_model, limit, json, out).await,
-            Action::Retry { keys, read_model, subject } => {
-                let name = served(&pool, read_model).await?;
-                let model = model(read_model)?;
-                if versions::served(&pool, model.as_ref()).await?.is_none() {
-                    bail!(
-                        "what is served of {read_model} was made by another version of the program, which has to retry"
-                    );
-                }
-                let retry = Retry::new(&read, keys.open().await?, model, name.version);
-                match subject {
-                    Some(subject) => Ok(exit_code(retry_one(&retry, subject, out).await?)),
-                    None => retry_all(&retry, &pool, name, out).await,
-                }
-            }
-            Action::Discard { read_model, subject, position } => {
-                let name = served(&pool, read_model).await?;
-                if !discard(&pool, name, subject, position).await? {
-                    bail!("{read_model} has no parked event of {subject} at position {position}");
-                }
-                writeln!(out, "{subject}: position {position} is given up")?;
-                Ok(ExitCode::SUCCESS)
-            }
+            Action::List(asked) => operator.list(&asked, out).await,
+            Action::Retry { keys, retry } => operator.retry(&retry, keys.open().await?, out).await,
+            Action::Discard(given_up) => operator.discard(&given_up, out).await,
         }
+    }
+}
+
+/// Carries out what operators want of parked events, wherever they said so.
+pub struct Operator {
+    read: PgConnectOptions,
+    pool: PgPool,
+}
+
+impl Operator {
+    /// Connects to the read database, as the projector's role.
+    pub async fn connect(read: PgConnectOptions) -> anyhow::Result<Self> {
+        let pool = pool(read.clone()).await.context("the read database")?;
+        Ok(Self { read, pool })
+    }
+
+    /// Shows the parked subjects.
+    pub async fn list(&self, asked: &ListArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        show(&self.pool, asked, out).await
+    }
+
+    /// Applies what is parked; fails by the exit code if some of it still can't be.
+    pub async fn retry(&self, asked: &RetryArgs, keyring: Keyring, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        let model = model(asked.read_model)?;
+        let Some(name) = versions::served(&self.pool, model.as_ref()).await? else {
+            bail!("what is served of {} was made by another version of the program, which has to retry", model.name());
+        };
+        let retry = Retry::new(&self.read, keyring, model, name.version);
+        match asked.subject {
+            Some(subject) => Ok(exit_code(retry_one(&retry, subject, out).await?)),
+            None => retry_all(&retry, &self.pool, name, out).await,
+        }
+    }
+
+    /// Gives one event up; an error if it is not parked.
+    pub async fn discard(&self, asked: &DiscardArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        let DiscardArgs { read_model, subject, position } = asked;
+        let name = served(&self.pool, read_model).await?;
+        if !discard(&self.pool, name, *subject, *position).await? {
+            bail!("{read_model} has no parked event of {subject} at position {position}");
+        }
+        writeln!(out, "{subject}: position {position} is given up")?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -126,13 +164,8 @@ struct Listed {
     parked: ParkedSubject,
 }
 
-async fn show(
-    pool: &PgPool,
-    of: Option<&str>,
-    limit: i64,
-    json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<ExitCode> {
+async fn show(pool: &PgPool, asked: &ListArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let &ListArgs { read_model: of, limit, json } = asked;
     let mut listed = Vec::new();
     for model in all_read_models().into_iter().filter(|model| of.is_none_or(|name| name == model.name())) {
         let name = served(pool, model.name()).await?;
@@ -144,13 +177,16 @@ async fn show(
         return Ok(ExitCode::SUCCESS);
     }
     for Listed { read_model, parked, .. } in &listed {
-        let ParkedSubject { subject, partition, position, reason, attempts, waiting, since } = parked;
+        let ParkedSubject { subject, partition, position, reason, causes, attempts, waiting, since } = parked;
         let since = since.format("%Y-%m-%dT%H:%M:%SZ");
         writeln!(
             out,
             "{read_model} {subject}: stops at {partition}/{position} after {attempts} attempts ({reason}), \
              {waiting} waiting since {since}"
         )?;
+        for cause in causes {
+            writeln!(out, "    because: {cause}")?;
+        }
     }
     if listed.is_empty() {
         writeln!(out, "nothing is parked")?;

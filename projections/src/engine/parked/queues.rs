@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use uuid::Uuid;
 
-use super::BEHIND;
+use crate::engine::fault::Reason;
 use crate::engine::open::Unreadable;
 use crate::read_model::Event;
 
@@ -30,7 +30,7 @@ pub(crate) struct Queues {
     /// Parked before this batch or by it: later events of these go behind.
     subjects: HashSet<Uuid>,
     /// By position, so that holding an event back twice parks it once.
-    rows: BTreeMap<i64, String>,
+    rows: BTreeMap<i64, Reason>,
 }
 
 impl Queues {
@@ -44,7 +44,7 @@ impl Queues {
         let (behind, free): (Vec<&E>, Vec<&E>) =
             events.iter().partition(|event| self.subjects.contains(&event.subject()));
         for event in behind {
-            self.rows.entry(event.position()).or_insert_with(|| BEHIND.to_owned());
+            self.rows.entry(event.position()).or_insert_with(Reason::behind);
         }
         free.into_iter().cloned().collect()
     }
@@ -55,7 +55,7 @@ impl Queues {
     }
 
     /// What goes to the list: positions, and why.
-    pub(crate) fn rows(&self) -> &BTreeMap<i64, String> {
+    pub(crate) fn rows(&self) -> &BTreeMap<i64, Reason> {
         &self.rows
     }
 
@@ -66,9 +66,9 @@ impl Queues {
         }
     }
 
-    fn park(&mut self, position: i64, subject: Uuid, reason: &str) {
-        let reason = if self.subjects.insert(subject) { reason } else { BEHIND };
-        self.rows.insert(position, reason.to_owned());
+    fn park(&mut self, position: i64, subject: Uuid, reason: Reason) {
+        let reason = if self.subjects.insert(subject) { reason } else { Reason::behind() };
+        self.rows.insert(position, reason);
     }
 }
 
@@ -104,7 +104,9 @@ impl<'a, E: Stands + Clone> Search<'a, E> {
     pub(crate) fn next(&mut self, queues: &mut Queues) -> Option<Vec<E>> {
         loop {
             match self.work.pop()? {
-                Work::Park(unreadable) => queues.park(unreadable.position, unreadable.subject, unreadable.reason),
+                Work::Park(Unreadable { position, subject, reason }) => {
+                    queues.park(position, subject, Reason::unreadable(reason));
+                }
                 Work::Apply(events) => {
                     self.tried = events;
                     return Some(queues.hold_back(events));
@@ -113,11 +115,14 @@ impl<'a, E: Stands + Clone> Search<'a, E> {
         }
     }
 
-    /// What was answered last has failed with this code: what stands at one position is parked, several are looked at again
+    /// What was answered last has failed for this reason: what stands at one position is parked, several are looked at again
     /// by halves.
-    pub(crate) fn failed(&mut self, queues: &mut Queues, free: &[E], code: &str) {
+    pub(crate) fn failed(&mut self, queues: &mut Queues, free: &[E], reason: Reason) {
         let Some((first, second)) = halves(free).and_then(|_| halves(self.tried)) else {
-            return free.iter().take(1).for_each(|event| queues.park(event.position(), event.subject(), code));
+            if let Some(event) = free.first() {
+                queues.park(event.position(), event.subject(), reason);
+            }
+            return;
         };
         self.work.extend([Work::Apply(second), Work::Apply(first)]);
         queues.release(self.tried);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Parked, queue, remove_until};
 use crate::engine::apply;
 use crate::engine::checkpoint::Name;
-use crate::engine::fault::Fault;
+use crate::engine::fault::{Fault, Reason};
 use crate::engine::host::{Fold, Target};
 use crate::engine::open;
 use crate::read_model::ReadModel;
@@ -78,7 +78,7 @@ impl Retry {
                 }
                 Err(reason) => {
                     note_failure(&mut tx, name, parked, &reason).await.map_err(database)?;
-                    stopped_at = Some((parked.event.position, reason));
+                    stopped_at = Some((parked.event.position, reason.code));
                     break;
                 }
             }
@@ -91,13 +91,13 @@ impl Retry {
     }
 
     /// Replays one event in a savepoint. The inner error is the reason for which it stays.
-    async fn replay(&self, tx: &mut PgConnection, parked: &Parked) -> Result<Result<(), String>, Fault> {
+    async fn replay(&self, tx: &mut PgConnection, parked: &Parked) -> Result<Result<(), Reason>, Fault> {
         let database = |error: sqlx::Error| Fault::of_database(&error);
         // What another process has mended since may not be in this process' cache.
         self.fold.keyring.forget(parked.event.header.subject);
         let opened = open::open(&self.fold, &Arc::from([parked.event.clone()])).await?;
         if let Some(unreadable) = opened.unreadable.first() {
-            return Ok(Err(unreadable.reason.to_owned()));
+            return Ok(Err(Reason::unreadable(unreadable.reason)));
         }
         let mut savepoint = tx.begin().await.map_err(database)?;
         let outcome = match opened.erased.keys().next() {
@@ -106,7 +106,7 @@ impl Retry {
         };
         match outcome {
             Ok(()) => savepoint.commit().await.map_err(database).map(Ok),
-            Err(Fault::Lasting(code)) => savepoint.rollback().await.map_err(database).map(|()| Err(code)),
+            Err(Fault::Lasting(reason)) => savepoint.rollback().await.map_err(database).map(|()| Err(reason)),
             Err(passing) => Err(passing),
         }
     }
@@ -152,16 +152,22 @@ async fn lock_partition_of(tx: &mut PgConnection, name: Name<'_>, subject: Uuid)
     .await
 }
 
-async fn note_failure(tx: &mut PgConnection, name: Name<'_>, parked: &Parked, reason: &str) -> Result<(), sqlx::Error> {
+async fn note_failure(
+    tx: &mut PgConnection,
+    name: Name<'_>,
+    parked: &Parked,
+    reason: &Reason,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update projection.parked set reason = $5, attempts = attempts + 1
+        "update projection.parked set reason = $5, causes = $6, attempts = attempts + 1
          where read_model = $1 and version = $2 and partition = $3 and position = $4",
     )
     .bind(name.read_model)
     .bind(name.version)
     .bind(parked.event.partition)
     .bind(parked.event.position)
-    .bind(reason)
+    .bind(&reason.code)
+    .bind(&reason.causes)
     .execute(tx)
     .await
     .map(drop)

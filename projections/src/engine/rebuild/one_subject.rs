@@ -9,7 +9,7 @@ use super::compare::{Side, TableComparison, compare_table, schema};
 use super::{Rebuild, RebuildError};
 use crate::engine::apply;
 use crate::engine::checkpoint::Name;
-use crate::engine::fault::Fault;
+use crate::engine::fault::{Fault, Reason};
 use crate::engine::hashes::{columns, row_hash};
 use crate::engine::open;
 use crate::engine::parked;
@@ -99,7 +99,7 @@ impl Rebuild {
             after = last.position;
             let opened = open::open(&self.fold, &sealed).await.map_err(fails)?;
             if let Some(unreadable) = opened.unreadable.first() {
-                return Err(fails(Fault::Lasting(unreadable.reason.to_owned())));
+                return Err(fails(Fault::Lasting(Reason::unreadable(unreadable.reason))));
             }
             // Of an erased subject nothing opens, and nothing is left.
             apply::apply(&self.fold, tx, &opened.events).await.map_err(fails)?;

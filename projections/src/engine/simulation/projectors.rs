@@ -16,6 +16,7 @@ use super::{PARTITIONS, Trouble};
 use crate::engine::batch::{Batch, Placed, Record, still_to_do};
 use crate::engine::checkpoint::Ownership;
 use crate::engine::config::Limits;
+use crate::engine::fault::Reason;
 use crate::engine::open::Unreadable;
 use crate::engine::parked::{Queues, Search};
 use crate::engine::start::{Continuity, Seen, Start};
@@ -377,7 +378,7 @@ impl Trouble {
         let (mut search, mut applied) = (Search::new(&readable, &unreadable), Vec::new());
         while let Some(free) = search.next(queues) {
             if free.iter().any(|event| self.is_poison(event)) {
-                search.failed(queues, &free, "poison");
+                search.failed(queues, &free, Reason::new("poison", &[]));
             } else {
                 applied.extend(free);
             }
