@@ -255,10 +255,18 @@ impl Cluster {
     }
 
     /// Stops everything, in order.
-    pub async fn stop(mut self) {
+    pub fn stop(self) {
+        tokio::task::block_in_place(|| drop(self));
+    }
+}
+
+/// However a run ends, its processes end before it, in order.
+impl Drop for Cluster {
+    fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         if let Some(keeping) = self.keeping.take() {
-            tokio::task::spawn_blocking(move || keeping.join()).await.ok();
+            // If it panicked, the processes end with this one.
+            keeping.join().ok();
         }
         if let Some(disks) = &self.disks {
             disks.unmount();

@@ -105,7 +105,7 @@ pub async fn run(home: &Home, options: &Options) -> Result<ExitCode> {
         () = &mut interrupted => Err(anyhow::anyhow!("interrupted (seed {})", options.seed)),
     };
     Injector::new(&cluster, Instant::now()).heal();
-    cluster.stop().await;
+    cluster.stop();
     let report = outcome.with_context(|| format!("seed {}; the logs are in {}", options.seed, folder.display()))?;
     report.write(&options.report)?;
     if report.breaches.is_empty() && !options.keep {
