@@ -54,8 +54,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts everything and waits until it is ready.
-    pub async fn start(home: &Home, seed: u64) -> Result<Self> {
+    /// Starts everything, telling of each step, and waits until it is ready.
+    pub async fn start(home: &Home, seed: u64, told: impl Fn(&str)) -> Result<Self> {
         let stack = place(home, seed)?;
         stack.make_folders()?;
         let secrets = Secrets::load_or_generate(&stack)?;
@@ -63,11 +63,13 @@ impl Cluster {
         stack::fetch_kafka(&stack).await?;
         let mut cluster = Self::plan(stack, secrets).await?;
         cluster.keep()?;
-        let foundations = output::step("PostgreSQL and Kafka ready", cluster.foundations_ready());
-        foundations.await?;
-        output::step("databases, roles, schemas, topics", cluster.prepare()).await?;
+        cluster.foundations_ready().await?;
+        told("PostgreSQL and Kafka ready");
+        cluster.prepare().await?;
+        told("databases, roles, schemas, topics made");
         cluster.may_run.store(true, Ordering::Relaxed);
-        output::step("services ready", cluster.wait_ready(SERVICES_DEADLINE)).await?;
+        cluster.wait_ready(SERVICES_DEADLINE).await?;
+        told("services ready");
         Ok(cluster)
     }
 
@@ -255,10 +257,18 @@ impl Cluster {
     }
 
     /// Stops everything, in order.
-    pub async fn stop(mut self) {
+    pub fn stop(self) {
+        tokio::task::block_in_place(|| drop(self));
+    }
+}
+
+/// However a run ends, its processes end before it, in order.
+impl Drop for Cluster {
+    fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         if let Some(keeping) = self.keeping.take() {
-            tokio::task::spawn_blocking(move || keeping.join()).await.ok();
+            // If it panicked, the processes end with this one.
+            keeping.join().ok();
         }
         if let Some(disks) = &self.disks {
             disks.unmount();

@@ -95,8 +95,10 @@ pub async fn run(home: &Home, options: &Options) -> Result<ExitCode> {
     note(options, format_args!("seed {}, {} min", options.seed, options.minutes));
     let interrupted = interrupted(options.dies_with)?;
     tokio::pin!(interrupted);
+    let started = Instant::now();
+    let told = |step: &str| note(options, format_args!("{step} ({})", output::seconds(started.elapsed())));
     let cluster = tokio::select! {
-        cluster = Cluster::start(home, options.seed) => cluster?,
+        cluster = Cluster::start(home, options.seed, told) => cluster?,
         () = &mut interrupted => bail!("interrupted while starting (seed {})", options.seed),
     };
     let folder = cluster.stack.folder.clone();
@@ -105,7 +107,7 @@ pub async fn run(home: &Home, options: &Options) -> Result<ExitCode> {
         () = &mut interrupted => Err(anyhow::anyhow!("interrupted (seed {})", options.seed)),
     };
     Injector::new(&cluster, Instant::now()).heal();
-    cluster.stop().await;
+    cluster.stop();
     let report = outcome.with_context(|| format!("seed {}; the logs are in {}", options.seed, folder.display()))?;
     report.write(&options.report)?;
     if report.breaches.is_empty() && !options.keep {
