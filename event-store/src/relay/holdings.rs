@@ -212,3 +212,6 @@ impl Holdings {
         self.held.get_mut(&partition).filter(|held| held.epoch == epoch && left(&held.stage))
     }
 }
+
+#[cfg(test)]
+mod tests;

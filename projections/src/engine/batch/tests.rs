@@ -75,3 +75,13 @@ fn a_gap_is_filled_only_with_what_follows() {
     assert_eq!(batch.fill(vec![event(7, 1)]), 1);
     assert_eq!(batch.position(), 7);
 }
+
+#[test]
+fn what_others_have_applied_is_left_out_and_what_is_missing_is_noticed() {
+    let events: Vec<_> = (5..=8).map(|position| event(position, 1)).collect();
+    let left = |applied| still_to_do(&events, applied).map(|left| left.iter().map(|event| event.position).collect());
+    assert_eq!(left(4), Some(vec![5, 6, 7, 8]));
+    assert_eq!(left(6), Some(vec![7, 8]));
+    assert_eq!(left(9), Some(vec![]));
+    assert_eq!(left(3), None, "the checkpoint went back: position 4 is not at hand");
+}
