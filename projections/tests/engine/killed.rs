@@ -126,24 +126,37 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 /// How long it may take to be level after the last change.
 const LEVEL_MAX: Duration = Duration::from_secs(30);
 
-/// Watches for standstill: the longest time in which there was lag and no checkpoint moved.
-async fn longest_stall(world: &World, toy: &Toy, stop: &tokio_util::sync::CancellationToken) -> Duration {
-    let (mut longest, mut moved_at, mut before) = (Duration::ZERO, Instant::now(), world.positions(toy).await);
+/// The longest times in which there was lag and no checkpoint moved.
+#[derive(Debug, Default)]
+struct Stalls {
+    /// Of the whole group.
+    group: Duration,
+    /// Of any one partition.
+    partition: Duration,
+}
+
+/// Watches for standstill until told to stop.
+async fn watch_stalls(world: &World, toy: &Toy, stop: &tokio_util::sync::CancellationToken) -> Stalls {
+    let (mut stalls, begin) = (Stalls::default(), Instant::now());
+    let mut moved: BTreeMap<i32, (i64, Instant)> = (0..PARTITIONS).map(|partition| (partition, (0, begin))).collect();
     let pause = Duration::from_millis(100);
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        let heads: i64 = (0..PARTITIONS).map(|partition| world.head(partition)).sum();
         let now = world.positions(toy).await;
-        if now != before || now.values().sum::<i64>() == heads {
-            moved_at = Instant::now();
+        for (partition, (position, at)) in &mut moved {
+            let reached = now.get(partition).copied().unwrap_or_default();
+            if reached != *position || reached == world.head(*partition) {
+                (*position, *at) = (reached, Instant::now());
+            }
         }
-        longest = longest.max(moved_at.elapsed());
-        before = now;
+        let idle = || moved.values().map(|(_, at)| at.elapsed());
+        stalls.group = stalls.group.max(idle().min().unwrap_or_default());
+        stalls.partition = stalls.partition.max(idle().max().unwrap_or_default());
     }
-    longest
+    stalls
 }
 
 /// Starts, stops and kills processes so often, under load all the time.
-async fn rebalances(count: usize) {
+async fn rebalances(count: usize) -> Stalls {
     let world = World::new(200).await;
     let toy = Toy::named("toy");
     let stop = tokio_util::sync::CancellationToken::new();
@@ -168,14 +181,15 @@ async fn rebalances(count: usize) {
         }
         stop.cancel();
     };
-    let ((), (), stalled) = tokio::join!(load, changes, longest_stall(&world, &toy, &stop));
+    let ((), (), stalls) = tokio::join!(load, changes, watch_stalls(&world, &toy, &stop));
     let ended = Instant::now();
     world.wait_caught_up(&toy).await;
-    println!("{count} changes: stood still for {stalled:?} at most, level after {:?}", ended.elapsed());
+    tracing::info!(count, ?stalls, level_after = ?ended.elapsed(), "changes of the group");
     assert!(ended.elapsed() < LEVEL_MAX, "level after {:?} only", ended.elapsed());
-    assert!(stalled < STALL_MAX, "stood still for {stalled:?}");
+    assert!(stalls.group < STALL_MAX, "{stalls:?}");
     world.assert_exact(&toy).await;
     world.gone().await;
+    stalls
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,5 +201,7 @@ async fn a_few_changes_of_the_group_under_load_stall_and_repeat_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn fifty_changes_of_the_group_under_load_stall_and_repeat_nothing() {
-    rebalances(50).await;
+    let stalls = rebalances(50).await;
+    // On a machine that does nothing else: the session timeout and a hand-over.
+    assert!(stalls.partition < STALL_MAX, "{stalls:?}");
 }

@@ -226,7 +226,7 @@ impl World {
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.door.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        if parts.headers["content-type"] == "text/event-stream" {
+        if parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
             // A feed never ends: it is enough that it was opened.
             return Answer { status: parts.status, headers: parts.headers, bytes: Vec::new() };
         }
