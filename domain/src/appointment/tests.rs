@@ -386,7 +386,8 @@ fn fixtures_of_every_version_are_read() {
             "Appointment.Confirmed 1.0",
             "Appointment.EnteredInError 1.0",
             "Appointment.NoShow 1.0",
-            "Appointment.Recorded 1.0"
+            "Appointment.Recorded 1.0",
+            "Appointment.ReminderDue 1.0"
         ]
     );
 }
@@ -407,6 +408,7 @@ fn any_command() -> impl Strategy<Value = Issued<AppointmentCommand>> {
         Just(AppointmentCommand::CheckIn),
         Just(AppointmentCommand::Cancel { reason: None }),
         Just(AppointmentCommand::MarkNoShow),
+        Just(AppointmentCommand::Remind),
         Just(AppointmentCommand::MarkEnteredInError),
     ];
     (action, any::<bool>()).prop_map(|(action, here)| if here { decided(action) } else { history(action) })

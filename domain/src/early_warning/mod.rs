@@ -67,6 +67,26 @@ pub enum Risk {
     High,
 }
 
+impl Risk {
+    /// Every risk, the least first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::LowMedium, Self::Medium, Self::High];
+
+    /// The code that stands for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::LowMedium => "low-medium",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
+    /// The risk that a code stands for.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|risk| risk.as_str() == code)
+    }
+}
+
 impl VitalSigns {
     /// The score of these measurements. Numbers between two steps of the chart count as the nearer one, as on paper: whole
     /// numbers, and tenths of a degree.
