@@ -31,7 +31,9 @@ pub enum Action {
     Prescribe,
     ManageMedication,
     ManageAppointment,
+    RemindAppointment,
     ManageConsent,
+    ManageAlert,
     FileRecord,
     ManageDirectory,
     ImportBundle,
@@ -46,6 +48,7 @@ pub enum Action {
     ReadVitalSigns,
     ReadTimeline,
     ReadCensus,
+    ReadAlerts,
     ReadAppointments,
     ReadPopulation,
     ReadFhir,
@@ -58,7 +61,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the request path: writing first, then reading.
-    pub const ALL: [Action; 34] = [
+    pub const ALL: [Action; 37] = [
         Action::RegisterPatient,
         Action::UpdatePatient,
         Action::RecordDeath,
@@ -70,7 +73,9 @@ impl Action {
         Action::Prescribe,
         Action::ManageMedication,
         Action::ManageAppointment,
+        Action::RemindAppointment,
         Action::ManageConsent,
+        Action::ManageAlert,
         Action::FileRecord,
         Action::ManageDirectory,
         Action::ImportBundle,
@@ -85,6 +90,7 @@ impl Action {
         Action::ReadVitalSigns,
         Action::ReadTimeline,
         Action::ReadCensus,
+        Action::ReadAlerts,
         Action::ReadAppointments,
         Action::ReadPopulation,
         Action::ReadFhir,

@@ -75,6 +75,11 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The tables, with unqualified names and `if not exists` nowhere needed: run once, in an empty schema.
     fn schema_sql(&self) -> &'static str;
 
+    /// Whether it is a reactor: its schema has a table of orders ([`crate::reactor`]), which the process `reactor` carries out.
+    fn gives_orders(&self) -> bool {
+        false
+    }
+
     /// Whether events of this aggregate type matter. The others advance the checkpoint and are never opened.
     fn wants(&self, aggregate_type: &str) -> bool;
 

@@ -26,6 +26,8 @@ use crate::fhir::{Resource, codings};
 
 /// The system of the codes that say how urgent an alert is.
 pub const RISK_SYSTEM: &str = "urn:nexushealth:early-warning-risk";
+/// The system of the codes that tell the score behind it: `0` to `20`.
+pub const SCORE_SYSTEM: &str = "urn:nexushealth:news2-score";
 
 /// How urgent the alert is that a Flag stands for; nothing if it is over, or of no risk that calls for anybody.
 pub fn risk_of(flag: &Resource) -> Option<Risk> {
@@ -35,4 +37,10 @@ pub fn risk_of(flag: &Resource) -> Option<Risk> {
     let codes = codings(flag.get("code"));
     let ours = codes.iter().find(|coding| coding.system == RISK_SYSTEM)?;
     Risk::parse(&ours.code).filter(|risk| *risk > Risk::Low)
+}
+
+/// The score that a Flag tells.
+pub fn score_of(flag: &Resource) -> Option<u8> {
+    let codes = codings(flag.get("code"));
+    codes.iter().find(|coding| coding.system == SCORE_SYSTEM)?.code.parse().ok()
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Alert, AlertCommand, AlertEvent, risk_of};
+use super::{Alert, AlertCommand, AlertEvent, risk_of, score_of};
 use crate::common::testing::{self, about, check_notes, decided, fold_all, given, history, read_fixtures};
 use crate::early_warning::Risk;
 use crate::fhir::Resource;
@@ -15,7 +15,10 @@ fn flag(risk: Risk) -> Resource {
         "id": "5cc6df9b-3cf0-4a8e-9d0f-0a9a9d2d5a11",
         "status": if risk == Risk::Low { "inactive" } else { "active" },
         "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/flag-category", "code": "clinical"}]}],
-        "code": {"coding": [{"system": "urn:nexushealth:early-warning-risk", "code": risk.as_str()}], "text": "NEWS2 score"},
+        "code": {"coding": [
+            {"system": "urn:nexushealth:early-warning-risk", "code": risk.as_str()},
+            {"system": "urn:nexushealth:news2-score", "code": "7"}
+        ]},
         "subject": {"reference": "Patient/057aa36e-b892-9964-75b9-ffb46b097e34"},
         "period": {"start": "2026-11-24T07:00:00Z"},
         "encounter": {"reference": "Encounter/0696ac49-3128-87d3-7344-04510aa4f324"}
@@ -87,6 +90,12 @@ fn form() {
     check(&[], &assess(flag(Risk::Low).with("period", backwards)), Err("end-before-start"));
     let task = testing::resource(json!({"resourceType": "Basic", "code": {"text": "x"}}));
     check(&[], &assess(task), Err("wrong-resource-type"));
+}
+
+#[test]
+fn it_tells_its_risk_and_its_score() {
+    assert_eq!((risk_of(&flag(Risk::High)), score_of(&flag(Risk::High))), (Some(Risk::High), Some(7)));
+    assert_eq!((risk_of(&flag(Risk::Low)), score_of(&flag(Risk::Low).without("code"))), (None, None));
 }
 
 #[test]

@@ -4,6 +4,9 @@
 //! It is not for people under 16 nor for pregnant women (page 11 of the report); whoever asks decides that.
 
 mod chart;
+mod readings;
+
+pub use readings::{Parameter, Readings, readings};
 
 /// How alert a patient is: ACVPU. Everything but alert is as bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -38,6 +39,8 @@ pub struct World {
     pub issuer: TestIssuer,
     pub door: Router,
     sequences: Mutex<HashMap<(String, Uuid), i64>>,
+    /// Of whatever partition: they rise with gaps.
+    next_position: AtomicI64,
 }
 
 /// What the door answered.
@@ -89,6 +92,7 @@ impl World {
             issuer,
             door,
             sequences: Mutex::default(),
+            next_position: AtomicI64::new(1),
         }
     }
 
@@ -121,7 +125,7 @@ impl World {
         let fact = AnyEvent::parse(aggregate_type, &full, "2.0", json!({event: payload})).expect("an event");
         Event {
             partition: partition_of(subject, PARTITIONS),
-            position: 0,
+            position: self.next_position.fetch_add(1, Ordering::Relaxed),
             subject,
             aggregate_type: aggregate_type.to_owned(),
             aggregate_id: id,
