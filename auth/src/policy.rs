@@ -31,6 +31,7 @@ pub enum Action {
     Prescribe,
     ManageMedication,
     ManageAppointment,
+    MarkNoShow,
     RemindAppointment,
     ManageConsent,
     ManageAlert,
@@ -61,7 +62,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the request path: writing first, then reading.
-    pub const ALL: [Action; 37] = [
+    pub const ALL: [Action; 38] = [
         Action::RegisterPatient,
         Action::UpdatePatient,
         Action::RecordDeath,
@@ -73,6 +74,7 @@ impl Action {
         Action::Prescribe,
         Action::ManageMedication,
         Action::ManageAppointment,
+        Action::MarkNoShow,
         Action::RemindAppointment,
         Action::ManageConsent,
         Action::ManageAlert,

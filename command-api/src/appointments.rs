@@ -154,7 +154,7 @@ async fn cancel_appointment(
     responses((status = 200, description = "Marked", body = AcceptedBody), Refusals))]
 async fn mark_no_show(State(app): State<App>, Id(id): Id, command: Command<NoBody>) -> Result<Accepted, Refusal> {
     let action = AppointmentCommand::MarkNoShow;
-    app.change::<Appointment>("mark_no_show", &command.call, Action::ManageAppointment, id, action).await
+    app.change::<Appointment>("mark_no_show", &command.call, Action::MarkNoShow, id, action).await
 }
 
 /// Mark that it is time to remind the patient: once for each time that the appointment is moved to.

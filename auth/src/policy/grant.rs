@@ -42,6 +42,7 @@ fn registrar(action: Action) -> bool {
             | UpdatePatient
             | LinkPatient
             | ManageAppointment
+            | MarkNoShow
             | ManageConsent
             | RequestErasure
             | ReadErasure
@@ -55,7 +56,7 @@ fn nurse(action: Action) -> Grant {
     use Action::*;
     match action {
         ReadChart | ReadVitalSigns | ReadTimeline | ReadAlerts | ReadFhir | ManageEncounter | RecordObservation
-        | RecordAllergy | ManageMedication | ManageAppointment | FileRecord => Grant::InCare,
+        | RecordAllergy | ManageMedication | ManageAppointment | MarkNoShow | FileRecord => Grant::InCare,
         // Finding a patient is how a relationship begins; a search shows little of those without one.
         SearchPatients | ReadCensus | ReadAppointments | ReadDirectory => Grant::Always,
         _ => Grant::Never,
@@ -129,5 +130,5 @@ fn service(action: Action) -> bool {
 /// What follows from what is recorded, and nothing else: it reads no record here, and writes down no finding.
 fn reactor(action: Action) -> bool {
     use Action::*;
-    matches!(action, ManageAlert | ManageAppointment | RemindAppointment)
+    matches!(action, ManageAlert | MarkNoShow | RemindAppointment)
 }

@@ -78,7 +78,7 @@ pub(crate) fn required(action: Action, resource: &ResourceContext<'_>) -> (&'sta
         Prescribe => (&["MedicationRequest"], "c"),
         ManageMedication => (&["MedicationRequest"], "u"),
         ManageAppointment => (&["Appointment"], write),
-        RemindAppointment => (&["Appointment"], "u"),
+        MarkNoShow | RemindAppointment => (&["Appointment"], "u"),
         ManageAlert => (&["Flag"], "cu"),
         ManageConsent => (&["Consent"], write),
         // The resource says its type; only a scope for all types covers what does not.

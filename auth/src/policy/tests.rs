@@ -10,7 +10,7 @@ use crate::caller::{Caller, Identity, Role};
 
 /// `+` always, `c` in a care relationship, `o` on one's own record only, `.` never. The columns stand in the order of
 /// `Role::ALL`: registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator, service, reactor.
-const TABLE: [(Action, &str); 37] = [
+const TABLE: [(Action, &str); 38] = [
     (Action::RegisterPatient, "+.......+."),
     (Action::UpdatePatient, "+.......+."),
     (Action::RecordDeath, "..c......."),
@@ -21,7 +21,8 @@ const TABLE: [(Action, &str); 37] = [
     (Action::RecordAllergy, ".cc.....+."),
     (Action::Prescribe, "..c......."),
     (Action::ManageMedication, ".ccc......"),
-    (Action::ManageAppointment, "+cc......+"),
+    (Action::ManageAppointment, "+cc......."),
+    (Action::MarkNoShow, "+cc......+"),
     (Action::RemindAppointment, ".........+"),
     (Action::ManageConsent, "+.c.o....."),
     (Action::ManageAlert, ".........+"),

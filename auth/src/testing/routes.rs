@@ -152,7 +152,7 @@ pub const ROUTES: &[Route] = &[
     changes("POST /v1/appointments/{id}/confirm", About::Resource, &[Action::ManageAppointment]),
     changes("POST /v1/appointments/{id}/check-in", About::Resource, &[Action::ManageAppointment]),
     changes("POST /v1/appointments/{id}/cancel", About::Resource, &[Action::ManageAppointment]),
-    changes("POST /v1/appointments/{id}/no-show", About::Resource, &[Action::ManageAppointment]),
+    changes("POST /v1/appointments/{id}/no-show", About::Resource, &[Action::MarkNoShow]),
     changes("POST /v1/appointments/{id}/reminder-due", About::Resource, &[Action::RemindAppointment]),
     changes("POST /v1/appointments/{id}/entered-in-error", About::Resource, &[Action::ManageAppointment]),
     changes("POST /v1/consents/{id}/withdraw", About::Resource, &[Action::ManageConsent]),

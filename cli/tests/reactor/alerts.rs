@@ -1,6 +1,6 @@
 //! Early warning, from an observation to the ward's list.
 
-use nexus_testkit::{DEADLINE, Role, eventually};
+use nexus_testkit::{DEADLINE, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ const EASED: &str = "Alert.Eased";
 const CLEARED: &str = "Alert.Cleared";
 
 async fn standing(world: &World, patient: Uuid) -> Vec<Value> {
-    let answer = world.reader(Role::Nurse).get(&format!("/v1/patients/{patient}/alerts")).await;
+    let answer = world.nurse.get(&format!("/v1/patients/{patient}/alerts")).await;
     if answer.status == 200 { answer.json()["items"].as_array().unwrap().clone() } else { Vec::new() }
 }
 
@@ -37,7 +37,7 @@ async fn an_alert_rises_eases_and_ends_with_what_is_measured() {
         "value": {"value": 200, "unit": "/min", "code": "/min"}
     });
     let path = format!("/v1/patients/{patient}/observations");
-    world.caller(Role::Service).post(&path, &old).await.expect(201);
+    world.service.post(&path, &old).await.expect(201);
     world.measure(patient, "8867-4", 140.0, "/min").await;
     let alert = wait_until_risk(&world, patient, Some("low-medium")).await.unwrap();
     assert_eq!((&alert["score"], alert["encounter"].as_str()), (&json!(3), Some(stay.to_string().as_str())));
@@ -47,12 +47,12 @@ async fn an_alert_rises_eases_and_ends_with_what_is_measured() {
     world.measure(patient, "3151-8", 2.0, "L/min").await;
     wait_until_risk(&world, patient, Some("high")).await;
     let mistake = format!("/v1/observations/{mistaken}/entered-in-error");
-    world.caller(Role::Service).post(&mistake, &json!({})).await.expect(200);
+    world.service.post(&mistake, &json!({})).await.expect(200);
     wait_until_risk(&world, patient, Some("medium")).await;
     let finish = json!({"disposition": {
         "system": "http://terminology.hl7.org/CodeSystem/discharge-disposition", "code": "home"
     }});
-    world.caller(Role::Service).post(&format!("/v1/encounters/{stay}/finish"), &finish).await.expect(200);
+    world.service.post(&format!("/v1/encounters/{stay}/finish"), &finish).await.expect(200);
     wait_until_risk(&world, patient, None).await;
     world.measure(patient, "8867-4", 150.0, "/min").await;
     world.wait_for_events("Alert", patient, &[RAISED, ESCALATED, ESCALATED, EASED, CLEARED]).await;

@@ -23,7 +23,7 @@ async fn record(world: &World, appointment: &Value) {
     let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
         {"resource": appointment, "request": {"method": "POST", "url": "Appointment"}}
     ]});
-    world.caller(Role::Service).post_fhir(bundle.to_string(), &Uuid::new_v4().to_string()).await.expect(200);
+    world.service.post_fhir(bundle.to_string(), &Uuid::new_v4().to_string()).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nexus_testkit::{DEADLINE, Role};
+use nexus_testkit::DEADLINE;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
@@ -18,13 +18,13 @@ const P99_AT_MOST: Duration = Duration::from_millis(250);
 
 /// Measures a pulse of this and answers how long it took until the alert stands, or no longer does.
 async fn follow(world: Arc<World>, patient: Uuid, is_fast: bool) -> Duration {
-    let (writer, reader) = (world.caller(Role::Service), world.reader(Role::Nurse));
     let pulse = observation("8867-4", if is_fast { 140.0 } else { 70.0 }, "/min");
     let path = format!("/v1/patients/{patient}/alerts");
     let began = Instant::now();
-    writer.post(&format!("/v1/patients/{patient}/observations"), &pulse).await.expect(201);
+    world.service.post(&format!("/v1/patients/{patient}/observations"), &pulse).await.expect(201);
     loop {
-        let stands = reader.get(&path).await.expect(200).json()["items"].as_array().is_some_and(|it| !it.is_empty());
+        let stands =
+            world.nurse.get(&path).await.expect(200).json()["items"].as_array().is_some_and(|it| !it.is_empty());
         if stands == is_fast {
             return began.elapsed();
         }

@@ -28,7 +28,10 @@ const HOSTED: [&str; 4] = ["access_grants", "ward_alerts", "early_warning", "app
 pub struct World {
     issuer: TestIssuer,
     write: String,
-    pub read_door: String,
+    read_door: String,
+    /// Asked all the time: each has one client for all its requests.
+    pub service: Caller,
+    pub nurse: Caller,
     log_database: TestDatabase,
     keys_database: TestDatabase,
     read_database: TestDatabase,
@@ -77,6 +80,8 @@ impl World {
         let mut world = Self {
             write: String::new(),
             read_door: String::new(),
+            service: Caller::anonymous(""),
+            nurse: Caller::anonymous(""),
             log: log_database.pool().await,
             read: read_database.pool().await,
             issuer,
@@ -97,8 +102,10 @@ impl World {
             RelayConfig::new(world.log_database.pool_as("nexus_relay").await, kafka_address(), world.topic.name());
         world.tasks.push(tokio::spawn(Relay::try_new(relay).unwrap().run(world.stop.clone())));
         world.open_read_door(&file).await;
+        world.service = Caller::with_token(&world.write, world.issuer.token(Role::Service));
+        world.nurse = Caller::with_token(&world.read_door, world.issuer.token(Role::Nurse));
         let organization = json!({"resourceType": "Organization", "id": ORGANIZATION, "name": "Hospital"});
-        world.caller(Role::Service).post("/v1/directory", &organization).await.expect(201);
+        world.service.post("/v1/directory", &organization).await.expect(201);
         world
     }
 
@@ -124,10 +131,6 @@ impl World {
 
     pub fn caller(&self, role: Role) -> Caller {
         Caller::with_token(&self.write, self.issuer.token(role))
-    }
-
-    pub fn reader(&self, role: Role) -> Caller {
-        Caller::with_token(&self.read_door, self.issuer.token(role))
     }
 
     /// Starts a projector.
@@ -170,14 +173,14 @@ impl World {
         let patient = id_of(&self.caller(Role::Registrar).post("/v1/patients", &patient).await.expect(201).json());
         let stay = json!({"class": {"system": ACT_CODE, "code": "IMP"}, "organization": ORGANIZATION});
         let path = format!("/v1/patients/{patient}/encounters");
-        (patient, id_of(&self.caller(Role::Service).post(&path, &stay).await.expect(201).json()))
+        (patient, id_of(&self.service.post(&path, &stay).await.expect(201).json()))
     }
 
     /// Records a measured value; the id of the observation.
     pub async fn measure(&self, patient: Uuid, code: &str, value: f64, unit: &str) -> Uuid {
         let observation = observation(code, value, unit);
         let path = format!("/v1/patients/{patient}/observations");
-        id_of(&self.caller(Role::Service).post(&path, &observation).await.expect(201).json())
+        id_of(&self.service.post(&path, &observation).await.expect(201).json())
     }
 
     /// Records a whole round of normal values.
