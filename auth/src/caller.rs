@@ -43,11 +43,13 @@ pub enum Role {
     Operator,
     /// Another system, such as the importer.
     Service,
+    /// The process of ours that carries out what follows from what is recorded.
+    Reactor,
 }
 
 impl Role {
     /// Every role, in the order in which documents list them.
-    pub const ALL: [Role; 9] = [
+    pub const ALL: [Role; 10] = [
         Role::Registrar,
         Role::Nurse,
         Role::Physician,
@@ -57,6 +59,7 @@ impl Role {
         Role::Analyst,
         Role::Operator,
         Role::Service,
+        Role::Reactor,
     ];
 
     /// The name that stands in the `roles` claim.
@@ -71,6 +74,7 @@ impl Role {
             Role::Analyst => "analyst",
             Role::Operator => "operator",
             Role::Service => "service",
+            Role::Reactor => "reactor",
         }
     }
 }
@@ -84,7 +88,7 @@ impl fmt::Display for Role {
 /// The text names no role.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no such role; the roles are registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator, service"
+    "no such role; the roles are registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator, service, reactor"
 )]
 pub struct UnknownRole;
 

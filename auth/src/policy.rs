@@ -31,7 +31,10 @@ pub enum Action {
     Prescribe,
     ManageMedication,
     ManageAppointment,
+    MarkNoShow,
+    RemindAppointment,
     ManageConsent,
+    ManageAlert,
     FileRecord,
     ManageDirectory,
     ImportBundle,
@@ -46,6 +49,7 @@ pub enum Action {
     ReadVitalSigns,
     ReadTimeline,
     ReadCensus,
+    ReadAlerts,
     ReadAppointments,
     ReadPopulation,
     ReadFhir,
@@ -59,7 +63,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, in the order of the request path: writing first, then reading.
-    pub const ALL: [Action; 35] = [
+    pub const ALL: [Action; 39] = [
         Action::RegisterPatient,
         Action::UpdatePatient,
         Action::RecordDeath,
@@ -71,7 +75,10 @@ impl Action {
         Action::Prescribe,
         Action::ManageMedication,
         Action::ManageAppointment,
+        Action::MarkNoShow,
+        Action::RemindAppointment,
         Action::ManageConsent,
+        Action::ManageAlert,
         Action::FileRecord,
         Action::ManageDirectory,
         Action::ImportBundle,
@@ -86,6 +93,7 @@ impl Action {
         Action::ReadVitalSigns,
         Action::ReadTimeline,
         Action::ReadCensus,
+        Action::ReadAlerts,
         Action::ReadAppointments,
         Action::ReadPopulation,
         Action::ReadFhir,

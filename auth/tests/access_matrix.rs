@@ -32,10 +32,10 @@ themselves, `V` to such physicians; both to the patient and under broken glass. 
 - `GET /v1/patients` and `GET /v1/patients/{id}` show nurses, physicians and pharmacists without a care relationship who the
   patient is (name, birth date, gender) and leave out the rest (`limited`): one has to find a patient to care for them.
 - Starting an encounter and booking an appointment need no relationship: they begin it.
-- `GET /v1/census`, `GET /v1/wards/{location}/census` and `GET /v1/practitioners/{id}/appointments` show names of patients to
+- `GET /v1/census`, `GET /v1/wards/{location}/census`, `GET /v1/wards/{location}/alerts` and `GET /v1/practitioners/{id}/appointments` show names of patients to
   roles that work with the list as such.
 - `service` sees whatever it may import, restricted parts included.
-- Directory entries (`GET /fhir/Practitioner/…`) are open to every role but analyst and operator.
+- Directory entries (`GET /fhir/Practitioner/…`) are open to every role but analyst, operator and reactor.
 
 ";
 

@@ -98,7 +98,7 @@ pub struct Token {
 
 #[derive(Args)]
 pub struct Logs {
-    /// postgres, kafka, auth, keycloak, command-api, relay, projector, query-api or supervisor.
+    /// postgres, kafka, auth, keycloak, command-api, relay, projector, query-api, reactor or supervisor.
     pub service: Option<String>,
     /// Go on printing what is written from now on.
     #[arg(short, long)]

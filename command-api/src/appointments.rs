@@ -25,6 +25,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(check_in_appointment))
         .routes(routes!(cancel_appointment))
         .routes(routes!(mark_no_show))
+        .routes(routes!(mark_reminder_due))
         .routes(routes!(mark_appointment_entered_in_error))
 }
 
@@ -153,7 +154,16 @@ async fn cancel_appointment(
     responses((status = 200, description = "Marked", body = AcceptedBody), Refusals))]
 async fn mark_no_show(State(app): State<App>, Id(id): Id, command: Command<NoBody>) -> Result<Accepted, Refusal> {
     let action = AppointmentCommand::MarkNoShow;
-    app.change::<Appointment>("mark_no_show", &command.call, Action::ManageAppointment, id, action).await
+    app.change::<Appointment>("mark_no_show", &command.call, Action::MarkNoShow, id, action).await
+}
+
+/// Mark that it is time to remind the patient: once for each time that the appointment is moved to.
+#[utoipa::path(post, path = "/v1/appointments/{id}/reminder-due", tag = "appointments",
+    params(("id" = Uuid, Path), CommandHeaders), request_body = NoBody,
+    responses((status = 200, description = "Marked", body = AcceptedBody), Refusals))]
+async fn mark_reminder_due(State(app): State<App>, Id(id): Id, command: Command<NoBody>) -> Result<Accepted, Refusal> {
+    let action = AppointmentCommand::Remind;
+    app.change::<Appointment>("mark_reminder_due", &command.call, Action::RemindAppointment, id, action).await
 }
 
 /// Mark an appointment as entered in error.

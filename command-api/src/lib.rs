@@ -16,6 +16,7 @@ mod call;
 mod openapi;
 mod refusal;
 
+mod alerts;
 mod allergies;
 mod appointments;
 mod conditions;

@@ -31,6 +31,7 @@ use nexus_web::problem::ProblemBody;
         (name = "appointments", description = "Times of practitioners"),
         (name = "consents", description = "What patients agree to"),
         (name = "emergency access", description = "Records opened in an emergency, and their review"),
+        (name = "alerts", description = "Stays that somebody has to look after, as a reactor finds them"),
         (name = "records", description = "Any other FHIR R4 resource of a patient"),
         (name = "directory", description = "Practitioners, organizations, locations: facts about no patient"),
         (name = "fhir", description = "FHIR R4 bundles")

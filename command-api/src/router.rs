@@ -13,7 +13,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use crate::app::App;
 use crate::openapi::ApiDocument;
 use crate::{
-    allergies, appointments, conditions, consents, directory, emergencies, encounters, erasure, fhir,
+    alerts, allergies, appointments, conditions, consents, directory, emergencies, encounters, erasure, fhir,
     medication_orders, observations, patients, records,
 };
 
@@ -30,6 +30,7 @@ pub fn commands() -> (Router<App>, OpenApi) {
         .merge(appointments::routes())
         .merge(consents::routes())
         .merge(emergencies::routes())
+        .merge(alerts::routes())
         .merge(records::routes())
         .merge(directory::routes())
         .merge(fhir::routes())

@@ -3,6 +3,7 @@
 use cqrs_es::persist::{EventUpcaster, SerializedEvent};
 use serde_json::Value;
 
+use crate::alert::Alert;
 use crate::allergy::Allergy;
 use crate::appointment::Appointment;
 use crate::clinical_record::ClinicalRecord;
@@ -144,6 +145,7 @@ any_event!(
     Appointment,
     Consent,
     EmergencyAccess,
+    Alert,
     ClinicalRecord,
     DirectoryEntry,
 );

@@ -12,6 +12,7 @@ mod common;
 mod filing;
 mod record;
 
+pub mod alert;
 pub mod allergy;
 pub mod appointment;
 pub mod clinical_record;

@@ -77,6 +77,11 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The tables, with unqualified names and `if not exists` nowhere needed: run once, in an empty schema.
     fn schema_sql(&self) -> &'static str;
 
+    /// Whether it is a reactor: its schema has a table of orders ([`crate::reactor`]), which the process `reactor` carries out.
+    fn gives_orders(&self) -> bool {
+        false
+    }
+
     /// Views that analysts name: as `<read model>.<view>`, whichever version is served.
     fn published(&self) -> &'static [&'static str] {
         &[]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::access_grants::AccessGrants;
 use crate::access_log::{AccessErasures, AccessLog};
+use crate::appointment_follow_up::AppointmentFollowUp;
 use crate::appointments::Appointments;
+use crate::early_warning::EarlyWarning;
 use crate::fhir_resources::FhirResources;
 use crate::patient_chart::PatientChart;
 use crate::patient_directory::PatientDirectory;
@@ -12,6 +14,7 @@ use crate::population::Population;
 use crate::read_model::ReadModel;
 use crate::timeline::Timeline;
 use crate::vital_signs::VitalSigns;
+use crate::ward_alerts::WardAlerts;
 use crate::ward_census::WardCensus;
 
 /// Every read model of the log of events, in the order in which they are described in the architecture.
@@ -26,6 +29,9 @@ pub fn read_models() -> Vec<Arc<dyn ReadModel>> {
         Arc::new(Appointments),
         Arc::new(Population),
         Arc::new(FhirResources),
+        Arc::new(WardAlerts),
+        Arc::new(EarlyWarning),
+        Arc::new(AppointmentFollowUp),
         Arc::new(AccessErasures),
     ]
 }
@@ -38,4 +44,9 @@ pub fn access_read_models() -> Vec<Arc<dyn ReadModel>> {
 /// Every read model of either log.
 pub fn all_read_models() -> Vec<Arc<dyn ReadModel>> {
     read_models().into_iter().chain(access_read_models()).collect()
+}
+
+/// Those that give orders.
+pub fn reactors() -> Vec<Arc<dyn ReadModel>> {
+    read_models().into_iter().filter(|model| model.gives_orders()).collect()
 }

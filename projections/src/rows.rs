@@ -21,6 +21,9 @@ use crate::read_model::Event;
 /// The status of whatever was entered in error, in every resource type that knows it.
 pub const ENTERED_IN_ERROR: &str = "entered-in-error";
 
+/// The statuses of an encounter whose patient is in the house.
+const PRESENT: &[&str] = &["arrived", "triaged", "in-progress", "onleave"];
+
 /// Bytes of a text in a plain column. Longer than any code that is in use, and short enough for two of them in an entry
 /// of an index, which may have some 2,700 bytes.
 const COLUMN_BYTES_MAX: usize = 500;
@@ -98,6 +101,30 @@ pub fn referenced(reference: Option<&str>, resource_type: &str) -> Option<Uuid> 
         Reference::Resource { resource_type: found, id } if found == resource_type => Some(id),
         _ => None,
     }
+}
+
+/// Where an encounter is.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub location: Uuid,
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// The last of the encounter's locations that is neither over nor only meant.
+pub fn place(encounter: &Resource) -> Option<Place> {
+    let current = |item: &&Value| {
+        let status = item.get("status").and_then(Value::as_str);
+        !matches!(status, Some("completed" | "planned" | "reserved")) && item.pointer("/period/end").is_none()
+    };
+    let item = encounter.items("location").iter().rev().find(current)?;
+    let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str);
+    let location = referenced(text("/location/reference"), "Location")?;
+    Some(Place { location, since: moment(text("/period/start")) })
+}
+
+/// Whether the patient of an encounter is in the house.
+pub fn is_present(encounter: &Resource) -> bool {
+    encounter.text("status").is_some_and(|status| PRESENT.contains(&status))
 }
 
 /// When it happened, or else when it was recorded.

@@ -88,7 +88,7 @@ impl RateLimiter {
     }
 
     fn quota_of(&self, caller: &Caller) -> &Quota {
-        if caller.has(Role::Service) { &self.service } else { &self.person }
+        if caller.has(Role::Service) || caller.has(Role::Reactor) { &self.service } else { &self.person }
     }
 
     fn take(&self, caller: &str, quota: &Quota, now: Instant) -> Taken {

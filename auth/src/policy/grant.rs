@@ -25,6 +25,7 @@ pub(super) fn grant(role: Role, action: Action) -> Grant {
         Role::Analyst => always(action == Action::ReadPopulation),
         Role::Operator => always(matches!(action, Action::ReadOperations | Action::ManageOperations)),
         Role::Service => always(service(action)),
+        Role::Reactor => always(reactor(action)),
     }
 }
 
@@ -41,6 +42,7 @@ fn registrar(action: Action) -> bool {
             | UpdatePatient
             | LinkPatient
             | ManageAppointment
+            | MarkNoShow
             | ManageConsent
             | RequestErasure
             | ReadErasure
@@ -53,8 +55,8 @@ fn registrar(action: Action) -> bool {
 fn nurse(action: Action) -> Grant {
     use Action::*;
     match action {
-        ReadChart | ReadVitalSigns | ReadTimeline | ReadFhir | ManageEncounter | RecordObservation | RecordAllergy
-        | ManageMedication | ManageAppointment | FileRecord => Grant::InCare,
+        ReadChart | ReadVitalSigns | ReadTimeline | ReadAlerts | ReadFhir | ManageEncounter | RecordObservation
+        | RecordAllergy | ManageMedication | ManageAppointment | MarkNoShow | FileRecord => Grant::InCare,
         // Finding a patient is how a relationship begins; a search shows little of those without one.
         SearchPatients | ReadCensus | ReadAppointments | ReadDirectory => Grant::Always,
         _ => Grant::Never,
@@ -123,4 +125,10 @@ fn service(action: Action) -> bool {
             | ReadFhir
             | ReadDirectory
     )
+}
+
+/// What follows from what is recorded, and nothing else: it reads no record here, and writes down no finding.
+fn reactor(action: Action) -> bool {
+    use Action::*;
+    matches!(action, ManageAlert | MarkNoShow | RemindAppointment)
 }

@@ -45,7 +45,7 @@ impl Purpose {
 
 /// What the caller is here for. Of several roles, the one that treats goes first.
 pub fn purpose(caller: &Caller, circumstances: &Circumstances) -> Purpose {
-    const BY_ROLE: [(Role, Purpose); 9] = [
+    const BY_ROLE: [(Role, Purpose); 10] = [
         (Role::Physician, Purpose::Treatment),
         (Role::Nurse, Purpose::Treatment),
         (Role::Pharmacist, Purpose::Treatment),
@@ -54,6 +54,7 @@ pub fn purpose(caller: &Caller, circumstances: &Circumstances) -> Purpose {
         (Role::Auditor, Purpose::Compliance),
         (Role::Analyst, Purpose::PopulationHealth),
         (Role::Service, Purpose::RecordManagement),
+        (Role::Reactor, Purpose::Treatment),
         (Role::Operator, Purpose::SystemAdministration),
     ];
     if circumstances.emergency && caller.has(Role::Physician) {

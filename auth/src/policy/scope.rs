@@ -78,6 +78,8 @@ pub(crate) fn required(action: Action, resource: &ResourceContext<'_>) -> (&'sta
         Prescribe => (&["MedicationRequest"], "c"),
         ManageMedication => (&["MedicationRequest"], "u"),
         ManageAppointment => (&["Appointment"], write),
+        MarkNoShow | RemindAppointment => (&["Appointment"], "u"),
+        ManageAlert => (&["Flag"], "cu"),
         ManageConsent => (&["Consent"], write),
         // The resource says its type; only a scope for all types covers what does not.
         FileRecord | ManageDirectory => (&["*"], write),
@@ -94,6 +96,7 @@ pub(crate) fn required(action: Action, resource: &ResourceContext<'_>) -> (&'sta
         ReadChart => (CHART, "s"),
         ReadTimeline => (TIMELINE, "s"),
         ReadVitalSigns => (&["Observation"], "s"),
+        ReadAlerts => (&["Flag"], "s"),
         ReadCensus => (&["Encounter"], "s"),
         ReadAppointments => (&["Appointment"], "s"),
         ReadPopulation => (&["MeasureReport"], "s"),
@@ -137,6 +140,7 @@ const TIMELINE: &[&str] = &[
     "CareTeam",
     "Claim",
     "ExplanationOfBenefit",
+    "Flag",
     "ImagingStudy",
     "Provenance",
     "Task",
@@ -164,9 +168,14 @@ fn applies(scope: &Scope<'_>, caller: &Caller, action: Action, resource: &Resour
         // The directory is about no patient, and is open to whoever reads a patient's record.
         Context::Patient if action == Action::ReadDirectory => true,
         Context::Patient => caller.patient().is_some() && caller.patient() == resource.subject,
-        Context::User => !caller.has(Role::Service),
-        Context::System => caller.has(Role::Service),
+        Context::User => !is_a_system(caller),
+        Context::System => is_a_system(caller),
     }
+}
+
+/// Whether no person is behind the caller.
+fn is_a_system(caller: &Caller) -> bool {
+    caller.has(Role::Service) || caller.has(Role::Reactor)
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ use crate::home::make_folder;
 use crate::output;
 
 /// Everybody who has a certificate: servers, services, and the commands of this program (`admin`).
-pub const NAMES: [&str; 8] =
-    ["postgres", "kafka", "auth", "command-api", "relay", "projector", "query-api", kafka::ADMINISTRATOR];
+pub const NAMES: [&str; 9] =
+    ["postgres", "kafka", "auth", "command-api", "relay", "projector", "query-api", "reactor", kafka::ADMINISTRATOR];
 /// Kafka's link to itself. Kafka reads this one at its start only, so it lasts as long as the authority; it is shown on no
 /// other listener.
 const CONTROLLER: &str = "kafka-controller";

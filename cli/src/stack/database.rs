@@ -19,7 +19,7 @@ const ANALYST: &str = "nexus_analyst";
 const DATABASES: [(&str, &[&str]); 3] = [
     ("nexus_log", &["nexus_command", "nexus_relay", "nexus_projector", "nexus_query"]),
     ("nexus_keys", &["nexus_command", "nexus_projector", "nexus_query"]),
-    ("nexus_read", &["nexus_projector", "nexus_query", "nexus_analyst"]),
+    ("nexus_read", &["nexus_projector", "nexus_query", "nexus_analyst", "nexus_reactor"]),
 ];
 
 /// Who may do what in Kafka: the relay alone writes, and each door and the projector read what they fold or compare.

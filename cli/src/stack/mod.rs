@@ -1,4 +1,4 @@
-//! One installation on this machine: seven processes, a range of ports, a folder.
+//! One installation on this machine: eight processes, a range of ports, a folder.
 
 mod certificates;
 mod database;

@@ -12,13 +12,31 @@ use sha2::{Digest as _, Sha256};
 use super::Stack;
 
 /// A demo account for each role, named after it.
-pub const ROLES: [&str; 9] =
-    ["registrar", "nurse", "physician", "pharmacist", "patient", "auditor", "analyst", "operator", "service"];
+pub const ROLES: [&str; 10] = [
+    "registrar",
+    "nurse",
+    "physician",
+    "pharmacist",
+    "patient",
+    "auditor",
+    "analyst",
+    "operator",
+    "service",
+    "reactor",
+];
 /// Those who treat patients: their demo accounts work at [`DEMO_ORGANIZATION`].
 pub const WHO_TREAT: [&str; 3] = ["nurse", "physician", "pharmacist"];
 /// Who may log in to PostgreSQL: its superuser, the owner of the schemas, one role per kind of service, and analysts.
-pub const DATABASE_ROLES: [&str; 7] =
-    ["postgres", "nexus_migrator", "nexus_command", "nexus_relay", "nexus_projector", "nexus_query", "nexus_analyst"];
+pub const DATABASE_ROLES: [&str; 8] = [
+    "postgres",
+    "nexus_migrator",
+    "nexus_command",
+    "nexus_relay",
+    "nexus_projector",
+    "nexus_query",
+    "nexus_analyst",
+    "nexus_reactor",
+];
 /// The sample patient whose own record the demo account `patient` may see.
 pub const DEMO_PATIENT: &str = "7cd3260f-2795-3080-b267-3bb0a9f40624";
 /// The practitioner of the sample who is behind the demo account `physician`: has treated [`DEMO_PATIENT`].
@@ -60,11 +78,16 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// With passwords for roles that a stack of an older version did not have.
+    /// With passwords for roles and accounts that a stack of an older version did not have.
     fn completed(mut self) -> Result<Self> {
         for role in DATABASE_ROLES {
             if !self.databases.contains_key(role) {
                 self.databases.insert(role.to_owned(), random_secret()?);
+            }
+        }
+        for account in ROLES {
+            if !self.accounts.contains_key(account) {
+                self.accounts.insert(account.to_owned(), random_secret()?);
             }
         }
         Ok(self)
@@ -75,7 +98,7 @@ impl Secrets {
         let client = |(account, secret): (&String, &String)| {
             let hash = hex::encode(Sha256::digest(secret.as_bytes()));
             let mut client = json!({ "secret_sha256": hash, "roles": [account], "name": format!("Demo {account}") });
-            if account != "service" {
+            if !["service", "reactor"].contains(&account.as_str()) {
                 client["person"] = true.into();
             }
             if account == "patient" {

@@ -1,9 +1,12 @@
-//! The seven processes of a stack: their names, places and settings.
+//! The eight processes of a stack: their names, places and settings.
 
 use anyhow::Result;
 use nexus_local::{Launch, Ports, Postgres};
 
 use super::{ACCESS_TOPIC, AUDIENCE, IdentityProvider, Secrets, Stack, TOPIC};
+
+/// The account that the reactor asks the issuer for tokens with.
+const REACTOR: &str = "reactor";
 
 /// One of the processes that the supervisor keeps running, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,11 +20,12 @@ pub enum Service {
     Relay,
     Projector,
     QueryApi,
+    Reactor,
 }
 
 impl Service {
     /// Every service that there can be; a stack has those of [`Service::of`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Postgres,
         Self::Kafka,
         Self::Auth,
@@ -30,9 +34,10 @@ impl Service {
         Self::Relay,
         Self::Projector,
         Self::QueryApi,
+        Self::Reactor,
     ];
 
-    /// The seven services of a stack, in the order in which they start.
+    /// The eight services of a stack, in the order in which they start.
     pub fn of(stack: &Stack) -> Vec<Self> {
         let absent = match stack.identity_provider() {
             IdentityProvider::Auth => Self::Keycloak,
@@ -51,6 +56,7 @@ impl Service {
             Self::Relay => "relay",
             Self::Projector => "projector",
             Self::QueryApi => "query-api",
+            Self::Reactor => "reactor",
         }
     }
 
@@ -73,6 +79,7 @@ impl Service {
             Self::Relay => ports.relay(),
             Self::Projector => ports.projector(),
             Self::QueryApi => ports.query_api(),
+            Self::Reactor => ports.reactor(),
         }
     }
 
@@ -126,7 +133,7 @@ impl Instance {
             .env("NEXUS_CA_FILE", &tls.authority)
             .env("NEXUS_CLIENT_CERT_FILE", &tls.identity)
             .env("NEXUS_CLIENT_KEY_FILE", &tls.identity);
-        if matches!(self.service, Service::Relay | Service::Projector) {
+        if matches!(self.service, Service::Relay | Service::Projector | Service::Reactor) {
             // Nobody but the stack's own asks them anything: how they are, and their metrics.
             launch = launch.env("NEXUS_TLS_CLIENT_CA_FILE", &tls.authority);
         }
@@ -166,6 +173,12 @@ impl Instance {
                 vec![read("nexus_projector"), log("nexus_projector"), keys("nexus_projector"), master_key]
             }
             Service::QueryApi => vec![read("nexus_query"), log("nexus_query"), keys("nexus_query"), master_key],
+            Service::Reactor => vec![
+                read("nexus_reactor"),
+                ("NEXUS_COMMAND_URL", Service::CommandApi.url(stack.ports)),
+                ("NEXUS_ISSUER", stack.issuer()),
+                proof_of(REACTOR, stack, secrets),
+            ],
         };
         if matches!(self.service, Service::CommandApi | Service::Relay | Service::Projector | Service::QueryApi) {
             settings.extend(kafka);
@@ -174,5 +187,15 @@ impl Instance {
             settings.extend(issuer);
         }
         settings
+    }
+}
+
+/// How a service proves itself to the issuer: with the account's secret, or with the key whose public half Keycloak knows.
+fn proof_of(account: &str, stack: &Stack, secrets: &Secrets) -> (&'static str, String) {
+    match stack.identity_provider() {
+        IdentityProvider::Auth => ("NEXUS_CLIENT_SECRET", secrets.accounts.get(account).cloned().unwrap_or_default()),
+        IdentityProvider::Keycloak => {
+            ("NEXUS_CLIENT_ASSERTION_KEY_FILE", stack.secret_file("service-key.pem").display().to_string())
+        }
     }
 }

@@ -137,7 +137,7 @@ fn start_supervisor(stack: &Stack) -> Result<()> {
 /// A taken port is easier to understand here than in the log of the service that wanted it.
 fn check_ports(stack: &Stack) -> Result<()> {
     let base = stack.ports.base;
-    for port in base..=stack.ports.kafka_controller() {
+    for port in base..=stack.ports.reactor() {
         if TcpListener::bind(("127.0.0.1", port)).is_err() {
             let other = base.checked_add(100).filter(|base| *base <= Ports::BASE_MAX).unwrap_or(Ports::DEFAULT_BASE);
             bail!("port {port} is in use; stop what uses it, or choose other ports: ./nexus up --port-base {other}");

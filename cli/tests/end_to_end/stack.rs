@@ -288,9 +288,9 @@ pub fn home() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Eight free ports in a row, below the range from which the system hands out ports.
+/// Nine free ports in a row, below the range from which the system hands out ports.
 fn free_range() -> u16 {
     let start = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 10;
-    let free = |base: &u16| (0..8).all(|port| std::net::TcpListener::bind(("127.0.0.1", base + port)).is_ok());
-    (start..32_000).step_by(10).find(free).expect("eight free ports in a row")
+    let free = |base: &u16| (0..9).all(|port| std::net::TcpListener::bind(("127.0.0.1", base + port)).is_ok());
+    (start..32_000).step_by(10).find(free).expect("nine free ports in a row")
 }

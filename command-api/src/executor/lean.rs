@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nexus_domain::alert::Alert;
 use nexus_domain::allergy::{ActiveAllergy, Allergy};
 use nexus_domain::appointment::{Appointment, AppointmentCommand};
 use nexus_domain::clinical_record::ClinicalRecord;
@@ -83,6 +84,7 @@ caches! {
     appointment: Appointment = 32,
     consent: Consent = 16,
     emergency_access: EmergencyAccess = 4,
+    alert: Alert = 8,
     clinical_record: ClinicalRecord = 16,
     directory_entry: DirectoryEntry = 16,
 }
@@ -131,6 +133,7 @@ lean! {
     Allergy: allergy, true;
     Consent: consent, true;
     EmergencyAccess: emergency_access, true;
+    Alert: alert, true;
     ClinicalRecord: clinical_record, true;
     DirectoryEntry: directory_entry, false;
 }

@@ -17,7 +17,7 @@ use super::Standing;
 
 /// The form in which states are kept. Raise it whenever the members of a state or the meaning of its fold change:
 /// snapshots of another form count as none, and the streams are read from the beginning once more.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 /// How many snapshots may wait to be written.
 const WAITING_MAX: usize = 64;
 

@@ -23,6 +23,8 @@ pub enum AppointmentCommand {
     Cancel { reason: Option<String> },
     /// The patient has not come.
     MarkNoShow,
+    /// It is time to remind the patient.
+    Remind,
     /// The appointment should not have been recorded.
     MarkEnteredInError,
 }

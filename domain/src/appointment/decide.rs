@@ -22,6 +22,7 @@ pub(super) fn decide(state: &Appointment, issued: &Issued<AppointmentCommand>) -
         AppointmentCommand::CheckIn => check_in(state),
         AppointmentCommand::Cancel { reason } => cancel(state, reason.as_deref()),
         AppointmentCommand::MarkNoShow => mark_no_show(state, issued),
+        AppointmentCommand::Remind => remind(state, issued),
         AppointmentCommand::MarkEnteredInError => mark_entered_in_error(state),
     }
 }
@@ -181,6 +182,23 @@ fn mark_no_show(state: &Appointment, issued: &Issued<AppointmentCommand>) -> Out
         return Err(Error::NotYetDue);
     }
     Ok(vec![AppointmentEvent::NoShow { resource: with_status(standing, "noshow") }])
+}
+
+/// Once for each time that the appointment is moved to.
+fn remind(state: &Appointment, issued: &Issued<AppointmentCommand>) -> Outcome {
+    let standing = standing(state)?;
+    let (start, _) = time_of(standing).ok_or(Error::NotScheduled)?;
+    match state.step {
+        _ if state.reminded_of == Some(start) => return Ok(Vec::new()),
+        Step::Booked => {}
+        Step::CheckedIn => return Err(Error::AlreadyCheckedIn),
+        Step::Proposed => return Err(Error::NotConfirmed),
+        step => return Err(ended(step)),
+    }
+    if issued.now >= start {
+        return Err(Error::Begun);
+    }
+    Ok(vec![AppointmentEvent::ReminderDue { resource: standing.clone() }])
 }
 
 /// FHIR app-4: no reason for a cancellation without the status of one.

@@ -32,6 +32,8 @@ pub enum Error {
     AlreadyCheckedIn,
     #[error("The appointment has not begun yet.")]
     NotYetDue,
+    #[error("The appointment has begun already.")]
+    Begun,
     #[error("The appointment is over or was cancelled.")]
     Over,
 }
@@ -49,6 +51,7 @@ impl RuleError for Error {
             | Self::NotConfirmed
             | Self::AlreadyCheckedIn
             | Self::NotYetDue
+            | Self::Begun
             | Self::Over => ErrorKind::Conflict,
         }
     }
@@ -68,6 +71,7 @@ impl RuleError for Error {
             Self::NotConfirmed => "appointment-not-confirmed",
             Self::AlreadyCheckedIn => "already-checked-in",
             Self::NotYetDue => "appointment-not-yet-due",
+            Self::Begun => "appointment-has-begun",
             Self::Over => "appointment-over",
         }
     }

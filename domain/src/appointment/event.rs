@@ -10,14 +10,38 @@ use crate::types::Note;
 /// The events of an appointment. Each carries the resource as it stands afterwards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AppointmentEvent {
-    Booked { resource: Resource, notes: Vec<Note> },
-    Recorded { resource: Resource, notes: Vec<Note> },
-    Amended { resource: Resource, notes: Vec<Note> },
-    Confirmed { resource: Resource },
-    CheckedIn { resource: Resource },
-    Cancelled { resource: Resource, reason: Option<String> },
-    NoShow { resource: Resource },
-    EnteredInError { resource: Resource },
+    Booked {
+        resource: Resource,
+        notes: Vec<Note>,
+    },
+    Recorded {
+        resource: Resource,
+        notes: Vec<Note>,
+    },
+    Amended {
+        resource: Resource,
+        notes: Vec<Note>,
+    },
+    Confirmed {
+        resource: Resource,
+    },
+    CheckedIn {
+        resource: Resource,
+    },
+    Cancelled {
+        resource: Resource,
+        reason: Option<String>,
+    },
+    NoShow {
+        resource: Resource,
+    },
+    /// It is time to remind the patient of the time at which it stands.
+    ReminderDue {
+        resource: Resource,
+    },
+    EnteredInError {
+        resource: Resource,
+    },
 }
 
 impl DomainEvent for AppointmentEvent {
@@ -30,6 +54,7 @@ impl DomainEvent for AppointmentEvent {
             Self::CheckedIn { .. } => "Appointment.CheckedIn",
             Self::Cancelled { .. } => "Appointment.Cancelled",
             Self::NoShow { .. } => "Appointment.NoShow",
+            Self::ReminderDue { .. } => "Appointment.ReminderDue",
             Self::EnteredInError { .. } => "Appointment.EnteredInError",
         };
         name.to_owned()
@@ -50,6 +75,7 @@ impl Fact for AppointmentEvent {
             | Self::CheckedIn { resource }
             | Self::Cancelled { resource, .. }
             | Self::NoShow { resource }
+            | Self::ReminderDue { resource }
             | Self::EnteredInError { resource } => resource,
         }
     }

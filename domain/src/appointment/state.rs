@@ -1,11 +1,12 @@
 //! The fold: what is known of an appointment after its events.
 
+use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::EventUpcaster;
 use serde::{Deserialize, Serialize};
 
-use super::slots::slots;
+use super::slots::{slots, time_of};
 use super::{AppointmentCommand, AppointmentEvent, Error};
 use crate::fhir::{Digest, Resource};
 use crate::record::{Fact, Issued, Record};
@@ -21,6 +22,8 @@ pub struct Appointment {
     /// Whether the practitioners' time is claimed for this appointment: history may be booked over another one, whose
     /// claims must not be given up with it.
     pub(super) holds_slots: bool,
+    /// The start of which the patient was last reminded.
+    pub(super) reminded_of: Option<DateTime<Utc>>,
 }
 
 /// How far an appointment is.
@@ -68,7 +71,7 @@ impl Appointment {
                 if before.is_empty() || before != slots(resource) { may_claim(notes) } else { self.holds_slots }
             }
             AppointmentEvent::Confirmed { .. } => true,
-            AppointmentEvent::CheckedIn { .. } => self.holds_slots,
+            AppointmentEvent::CheckedIn { .. } | AppointmentEvent::ReminderDue { .. } => self.holds_slots,
             AppointmentEvent::Cancelled { .. }
             | AppointmentEvent::NoShow { .. }
             | AppointmentEvent::EnteredInError { .. } => false,
@@ -97,6 +100,9 @@ impl Aggregate for Appointment {
     fn apply(&mut self, event: AppointmentEvent) {
         if let AppointmentEvent::Booked { resource, .. } | AppointmentEvent::Recorded { resource, .. } = &event {
             self.filed = Some(resource.digest());
+        }
+        if let AppointmentEvent::ReminderDue { resource } = &event {
+            self.reminded_of = time_of(resource).map(|(start, _)| start);
         }
         self.holds_slots = self.holds_after(&event);
         self.step = Step::of(event.resource());

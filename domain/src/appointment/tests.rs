@@ -367,6 +367,25 @@ fn a_no_show_is_known_once_it_should_have_begun() {
 }
 
 #[test]
+fn a_reminder_is_due_once_for_each_time() {
+    let remind = || decided(AppointmentCommand::Remind);
+    check(&[], &remind(), Err("unknown-appointment"));
+    check(&booked(), &remind(), Err("appointment-not-confirmed"));
+    check(&after(&[confirm()]), &remind(), Ok(&["Appointment.ReminderDue"]));
+    check(&after(&[confirm(), remind()]), &remind(), Ok(&[]));
+    let moved = amend(timed("2026-12-11T09:00:00Z", "2026-12-11T09:30:00Z").with("status", json!("booked")));
+    check(&after(&[confirm(), remind(), moved]), &remind(), Ok(&["Appointment.ReminderDue"]));
+    let late = Issued { now: at(NINE), ..remind() };
+    check(&after(&[confirm()]), &late, Err("appointment-has-begun"));
+    check(&after(&[confirm(), check_in()]), &remind(), Err("already-checked-in"));
+    check(&after(&[cancel()]), &remind(), Err("appointment-over"));
+    let timeless = resource().without("start").without("end").with("status", json!("waitlist"));
+    check(&testing::after::<Appointment>(&[], &record(timeless)), &remind(), Err("appointment-not-scheduled"));
+    assert_eq!(standing(&after(&[confirm(), remind()])), standing(&after(&[confirm()])));
+    check(&after(&[confirm(), remind()]), &cancel(), Ok(&["Appointment.Cancelled"]));
+}
+
+#[test]
 fn mark_entered_in_error() {
     check(&[], &mistake(), Err("unknown-appointment"));
     check(&recorded("fulfilled"), &mistake(), Ok(&["Appointment.EnteredInError"]));
@@ -386,7 +405,8 @@ fn fixtures_of_every_version_are_read() {
             "Appointment.Confirmed 1.0",
             "Appointment.EnteredInError 1.0",
             "Appointment.NoShow 1.0",
-            "Appointment.Recorded 1.0"
+            "Appointment.Recorded 1.0",
+            "Appointment.ReminderDue 1.0"
         ]
     );
 }
@@ -407,6 +427,7 @@ fn any_command() -> impl Strategy<Value = Issued<AppointmentCommand>> {
         Just(AppointmentCommand::CheckIn),
         Just(AppointmentCommand::Cancel { reason: None }),
         Just(AppointmentCommand::MarkNoShow),
+        Just(AppointmentCommand::Remind),
         Just(AppointmentCommand::MarkEnteredInError),
     ];
     (action, any::<bool>()).prop_map(|(action, here)| if here { decided(action) } else { history(action) })

@@ -4,6 +4,9 @@
 //! It is not for people under 16 nor for pregnant women (page 11 of the report); whoever asks decides that.
 
 mod chart;
+mod readings;
+
+pub use readings::{Parameter, Readings, readings};
 
 /// How alert a patient is: ACVPU. Everything but alert is as bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,26 @@ pub enum Risk {
     Medium,
     /// 7 and more: an emergency.
     High,
+}
+
+impl Risk {
+    /// Every risk, the least first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::LowMedium, Self::Medium, Self::High];
+
+    /// The code that stands for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::LowMedium => "low-medium",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
+    /// The risk that a code stands for.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|risk| risk.as_str() == code)
+    }
 }
 
 impl VitalSigns {

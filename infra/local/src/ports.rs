@@ -12,8 +12,8 @@ pub struct Ports {
 
 impl Ports {
     pub const DEFAULT_BASE: u16 = 7400;
-    /// The highest base that leaves room for all eight.
-    pub const BASE_MAX: u16 = u16::MAX - 7;
+    /// The highest base that leaves room for all nine.
+    pub const BASE_MAX: u16 = u16::MAX - 8;
 
     pub fn auth(self) -> u16 {
         self.base
@@ -45,6 +45,10 @@ impl Ports {
 
     pub fn kafka_controller(self) -> u16 {
         self.base + 7
+    }
+
+    pub fn reactor(self) -> u16 {
+        self.base + 8
     }
 }
 

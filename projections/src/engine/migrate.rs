@@ -102,6 +102,9 @@ pub(crate) async fn make_version(tx: &mut PgConnection, model: &dyn ReadModel) -
     .execute(&mut *tx)
     .await?;
     sqlx::raw_sql(&grants_of(&schema)).execute(&mut *tx).await?;
+    if model.gives_orders() {
+        sqlx::raw_sql(&reactor_grants_of(&schema)).execute(&mut *tx).await?;
+    }
     sqlx::raw_sql("set local search_path to default").execute(&mut *tx).await?;
     Ok(version)
 }
@@ -132,6 +135,14 @@ fn grants_of(schema: &str) -> String {
     )
 }
 
+/// Who carries orders out reads them and notes what became of them. The rest of the schema is none of its business.
+fn reactor_grants_of(schema: &str) -> String {
+    format!(
+        "grant usage on schema {schema} to nexus_reactor;
+         grant select, update (state, attempts, try_at, problem) on {schema}.orders to nexus_reactor;"
+    )
+}
+
 const GRANTS: &str = "
     grant usage on schema projection to nexus_projector, nexus_query;
     grant select, insert, update, delete on projection.checkpoints, projection.parked, projection.heads
@@ -139,4 +150,6 @@ const GRANTS: &str = "
     grant select, insert, update on projection.forgotten to nexus_projector;
     grant select on projection.versions, projection.schemas to nexus_projector;
     grant select on all tables in schema projection to nexus_query;
+    grant usage on schema projection to nexus_reactor;
+    grant select on projection.versions, projection.switches to nexus_reactor;
 ";

@@ -44,6 +44,7 @@ mod simulation;
 pub use config::{EngineConfig, GroupProtocol, Limits};
 pub use hashes::{Hashes, row_hashes, row_hashes_with};
 pub use migrate::{MigrateError, migrate, migrate_models};
+pub use notify::CHANNEL as PROGRESS_CHANNEL;
 pub use service::{Projector, ProjectorConfig};
 pub use supervisor::Engine;
 pub(crate) use wait::Follower;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The channel that readers listen on. It carries no payload: they read the checkpoints.
-pub(crate) const CHANNEL: &str = "projection_progress";
+pub const CHANNEL: &str = "projection_progress";
 /// Two notifications are at least this far apart.
 const INTERVAL_MIN: Duration = Duration::from_millis(5);
 

@@ -9,7 +9,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{QueryApi, erasure, health, lag_feed, openapi, parked};
 use crate::{
     access_grants, access_log, appointments, fhir_resources, patient_chart, patient_directory, population, timeline,
-    vital_signs, ward_census,
+    vital_signs, ward_alerts, ward_census,
 };
 
 /// The routes that need a token, and those that do not.
@@ -27,6 +27,7 @@ pub(super) fn documented() -> OpenApiRouter<QueryApi> {
         .merge(vital_signs::router())
         .merge(timeline::router())
         .merge(ward_census::router())
+        .merge(ward_alerts::router())
         .merge(appointments::router())
         .merge(population::router())
         .merge(fhir_resources::router())

@@ -1,20 +1,13 @@
 //! Events into rows: where each encounter is now.
 
-use chrono::{DateTime, Utc};
 use nexus_domain::AnyEvent;
-use nexus_domain::fhir::Resource;
 use nexus_event_store::Keyring;
-use serde_json::Value;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::query::Private;
 use super::{NAME, context, place_context};
 use crate::read_model::{ApplyError, Event};
 use crate::{people, rows};
-
-/// The statuses of an encounter whose patient is in the house.
-const PRESENT: &[&str] = &["arrived", "triaged", "in-progress", "onleave"];
 
 const UPSERT: &str = "
     insert into encounters as t (encounter, patient, sequence, status, present, class, location, located_at, started_at,
@@ -40,7 +33,7 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         return Ok(());
     }
     let resources = || encounters.iter().map(|event| event.fact.resource());
-    let places: Vec<_> = resources().map(place).collect();
+    let places: Vec<_> = resources().map(rows::place).collect();
     sqlx::query(UPSERT)
         .bind(encounters.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
         .bind(encounters.iter().map(|event| event.subject).collect::<Vec<_>>())
@@ -48,7 +41,7 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(
             resources().map(|resource| rows::column(resource.text("status").unwrap_or("unknown"))).collect::<Vec<_>>(),
         )
-        .bind(resources().map(is_present).collect::<Vec<_>>())
+        .bind(resources().map(rows::is_present).collect::<Vec<_>>())
         .bind(resources().map(|resource| resource.text_at("/class/code").map(rows::column)).collect::<Vec<_>>())
         .bind(places.iter().map(|place| place.map(|place| place.location)).collect::<Vec<_>>())
         .bind(places.iter().map(|place| place.and_then(|place| place.since)).collect::<Vec<_>>())
@@ -78,28 +71,6 @@ async fn apply_places(tx: &mut PgConnection, events: &[Event], keyring: &Keyring
         .execute(tx)
         .await?;
     Ok(())
-}
-
-fn is_present(encounter: &Resource) -> bool {
-    encounter.text("status").is_some_and(|status| PRESENT.contains(&status))
-}
-
-#[derive(Clone, Copy)]
-struct Place {
-    location: Uuid,
-    since: Option<DateTime<Utc>>,
-}
-
-/// The last of the encounter's locations that is neither over nor only meant.
-fn place(encounter: &Resource) -> Option<Place> {
-    let current = |item: &&Value| {
-        let status = item.get("status").and_then(Value::as_str);
-        !matches!(status, Some("completed" | "planned" | "reserved")) && item.pointer("/period/end").is_none()
-    };
-    let item = encounter.items("location").iter().rev().find(current)?;
-    let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str);
-    let location = rows::referenced(text("/location/reference"), "Location")?;
-    Some(Place { location, since: rows::moment(text("/period/start")) })
 }
 
 fn seal(event: &Event, keyring: &Keyring) -> Vec<u8> {
