@@ -97,7 +97,7 @@ pub fn plan(seed: u64, run_ms: u64, targets: &Targets) -> Vec<Fault> {
         let count = [0, 1, 1, 1, 2, 2, 3][usize::try_from(random.between(0, 6)).unwrap_or_default()];
         for _ in 0..count {
             let Some(fault) = draw(&mut random, at_ms, end_ms, targets) else { continue };
-            let busy = busy_until.entry(fault.occupies()).or_default();
+            let busy = busy_until.entry(fault.target.clone()).or_default();
             if *busy <= at_ms {
                 *busy = at_ms + fault.duration_ms + fault.kind.rest_ms();
                 faults.push(fault);
@@ -173,11 +173,6 @@ impl Kind {
 }
 
 impl Fault {
-    /// What no second fault may touch at the same time.
-    fn occupies(&self) -> String {
-        self.target.clone()
-    }
-
     pub fn end_ms(&self) -> u64 {
         self.at_ms + self.duration_ms
     }
