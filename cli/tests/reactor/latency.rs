@@ -54,7 +54,7 @@ async fn an_alert_is_seen_within_a_quarter_of_a_second_at_200_observations_a_sec
         ticks.tick().await;
         let patient = patients[(index / FOLLOWED) as usize % patients.len()];
         if index % FOLLOWED == 0 {
-            let is_fast = (index / FOLLOWED) as usize / patients.len() % 2 == 0;
+            let is_fast = ((index / FOLLOWED) as usize / patients.len()).is_multiple_of(2);
             followed.push(tokio::spawn(follow(world.clone(), patient, is_fast)));
         } else {
             let world = world.clone();

@@ -1,6 +1,6 @@
 //! The process's own tokens: client credentials of the issuer (RFC 6749 section 4.4), always fresh.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nexus_auth::issuer::SigningKeys;
@@ -101,7 +101,7 @@ impl Credentials {
     }
 
     /// Read each time: the key may have been replaced.
-    fn assertion(&self, file: &PathBuf, issuer: &str) -> Result<String, NoToken> {
+    fn assertion(&self, file: &Path, issuer: &str) -> Result<String, NoToken> {
         if !file.exists() {
             return Err(NoToken::Key);
         }
