@@ -15,7 +15,7 @@ const STEPS_MAX: usize = 5_000;
 const CASES: u64 = 200;
 const FIRST_SEED: u64 = 1;
 /// Tries to make a case smaller.
-const SHRINKS_MAX: u32 = 4_000;
+const SHRINKS_MAX: u32 = 1_000;
 /// Cases within which a safeguard that is off has to show.
 const CASES_WITHOUT_SAFEGUARD: u64 = 400;
 
@@ -57,18 +57,18 @@ fn play(choices: &[u32], off: Option<Safeguard>, tally: &RefCell<Tally>) -> Resu
     Ok(())
 }
 
-/// A broken promise, the seed of the case that broke it, and the case when nothing more could be left out.
+/// A broken promise, the seed of the case that broke it, and the case.
 struct Counterexample {
     seed: u64,
     promise: String,
     choices: Vec<u32>,
 }
 
-/// Plays the case of a seed, and makes it smaller in so many tries if it fails.
-fn find(seed: u64, off: Option<Safeguard>, tally: &RefCell<Tally>, max_shrink_iters: u32) -> Option<Counterexample> {
+/// Plays the case of a seed.
+fn find(seed: u64, off: Option<Safeguard>, tally: &RefCell<Tally>) -> Option<Counterexample> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters, ..Config::default() };
+    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let outcome =
         runner.run(&vec(any::<u32>(), 0..STEPS_MAX), |choices| play(&choices, off, tally).map_err(TestCaseError::fail));
@@ -77,6 +77,26 @@ fn find(seed: u64, off: Option<Safeguard>, tally: &RefCell<Tally>, max_shrink_it
         Err(TestError::Fail(promise, choices)) => Some(Counterexample { seed, promise: promise.to_string(), choices }),
         Err(TestError::Abort(reason)) => panic!("the case of seed {seed} could not be played: {reason}"),
     }
+}
+
+/// Leaves out what is not needed for a case to fail: the largest pieces first.
+fn made_smaller(mut choices: Vec<u32>, fails: impl Fn(&[u32]) -> bool) -> Vec<u32> {
+    let (mut piece, mut tries) = (choices.len() / 2, 0);
+    while piece > 0 {
+        let mut at = 0;
+        while at < choices.len() && tries < SHRINKS_MAX {
+            tries += 1;
+            let end = (at + piece).min(choices.len());
+            let without = [&choices[..at], &choices[end..]].concat();
+            if fails(&without) {
+                choices = without;
+            } else {
+                at = end;
+            }
+        }
+        piece /= 2;
+    }
+    choices
 }
 
 fn from_environment(name: &str, otherwise: u64) -> u64 {
@@ -89,7 +109,8 @@ fn whatever_fails_nothing_is_lost_repeated_or_out_of_order() {
     let cases = from_environment("NEXUS_SIMULATION_CASES", CASES);
     let tally = RefCell::default();
     for seed in first..first + cases {
-        if let Some(Counterexample { seed, promise, choices }) = find(seed, None, &tally, SHRINKS_MAX) {
+        if let Some(Counterexample { seed, promise, choices }) = find(seed, None, &tally) {
+            let choices = made_smaller(choices, |choices| play(choices, None, &RefCell::default()).is_err());
             panic!(
                 "{promise}\nThe case again: NEXUS_SIMULATION_SEED={seed} NEXUS_SIMULATION_CASES=1\n\
                  What is left of it, {} steps: {choices:?}",
@@ -111,8 +132,7 @@ fn whatever_fails_nothing_is_lost_repeated_or_out_of_order() {
 #[track_caller]
 fn shows_without(safeguard: Safeguard) {
     let tally = RefCell::default();
-    let found =
-        (FIRST_SEED..FIRST_SEED + CASES_WITHOUT_SAFEGUARD).find_map(|seed| find(seed, Some(safeguard), &tally, 0));
+    let found = (FIRST_SEED..FIRST_SEED + CASES_WITHOUT_SAFEGUARD).find_map(|seed| find(seed, Some(safeguard), &tally));
     let Some(Counterexample { seed, promise, choices }) = found else {
         panic!("{CASES_WITHOUT_SAFEGUARD} cases without it, and nothing is missed: {safeguard:?}");
     };
