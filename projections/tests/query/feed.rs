@@ -56,6 +56,11 @@ impl Client {
 
     /// The next event; nothing at the end of the feed. Heartbeats are passed over.
     pub async fn next(&mut self) -> Option<Told> {
+        // Of the whole: heartbeats are no answer.
+        tokio::time::timeout(PATIENCE, self.next_event()).await.expect("the feed says nothing")
+    }
+
+    async fn next_event(&mut self) -> Option<Told> {
         loop {
             if let Some((frame, rest)) = self.text.split_once("\n\n") {
                 let (frame, rest) = (frame.to_owned(), rest.to_owned());
@@ -65,7 +70,7 @@ impl Client {
                     None => continue,
                 }
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.body.next()).await.expect("the feed says nothing")?;
+            let chunk = self.body.next().await?;
             self.text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
         }
     }
