@@ -154,3 +154,6 @@ fn minor_until(patient: &Event) -> Option<i32> {
     let grown = born.year() + AGE_MIN;
     (grown > patient.recorded_at.year()).then_some(grown)
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,10 +58,11 @@ impl ReadModel for EarlyWarning {
         let mut after = before.clone();
         let mut orders = Vec::new();
         for event in events {
-            let row = after.entry(event.subject).or_default();
-            if event.position <= row.position && row.position > 0 {
+            // By what was known before the batch: an old event may be several at one position.
+            if before.get(&event.subject).is_some_and(|row| event.position <= row.position) {
                 continue;
             }
+            let row = after.entry(event.subject).or_default();
             let was = row.bedside.clone();
             let findings = row.bedside.see(event);
             if row.bedside != was {

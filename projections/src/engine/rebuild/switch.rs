@@ -50,7 +50,10 @@ pub(super) async fn switch(running: &Running<'_>, stop: &CancellationToken) -> R
         lanes.fill_until(running, &running.served_positions().await?, stop).await?;
         match tokio::time::timeout(HELD_MAX, attempt(running, &mut lanes, stop)).await {
             Ok(Ok(true)) => return publish(running).await,
-            Ok(Ok(false)) | Err(_) => {}
+            Ok(Ok(false)) => {}
+            // It may have been cut off between its commit and the answer.
+            Err(_) if is_served(running).await? => return publish(running).await,
+            Err(_) => {}
             Ok(Err(RebuildError::Database(error))) if is_lock_timeout(&error) => {}
             Ok(Err(error)) => return Err(error),
         }
@@ -76,6 +79,12 @@ async fn attempt(running: &Running<'_>, lanes: &mut Lanes, stop: &CancellationTo
     }
     tx.commit().await?;
     Ok(true)
+}
+
+async fn is_served(running: &Running<'_>) -> Result<bool, RebuildError> {
+    let mut connection = running.rebuild.pool.acquire().await?;
+    let active = versions::active(&mut connection, running.rebuild.name()).await?;
+    Ok(active == Some(running.version()))
 }
 
 /// Answers how many partitions have changed hands.
