@@ -119,6 +119,7 @@ fn count(outcome: &'static str) {
 #[cfg(test)]
 mod tests {
     use chrono::Utc;
+    use nexus_domain::alert::Alert;
     use nexus_domain::allergy::Allergy;
     use nexus_domain::appointment::Appointment;
     use nexus_domain::clinical_record::ClinicalRecord;
@@ -152,11 +153,12 @@ mod tests {
             members::<MedicationOrder>(),
             members::<Appointment>(),
             members::<Consent>(),
+            members::<Alert>(),
             members::<EmergencyAccess>(),
             members::<ClinicalRecord>(),
             members::<DirectoryEntry>(),
         ];
-        let of_this_form = (2, MEMBERS);
+        let of_this_form = (3, MEMBERS);
         assert_eq!((FORM, found.join("\n").as_str()), of_this_form, "raise FORM, then bring this list up to date");
     }
 
@@ -166,8 +168,9 @@ Observation: resource filed
 Condition: resource filed status
 Allergy: resource filed status
 MedicationOrder: resource filed step
-Appointment: resource filed step holds_slots
+Appointment: resource filed step holds_slots reminded_of
 Consent: resource filed status
+Alert: resource
 EmergencyAccess: resource filed
 ClinicalRecord: resource filed retracted
 DirectoryEntry: resource filed";
