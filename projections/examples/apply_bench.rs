@@ -3,6 +3,9 @@
 //! Needs `NEXUS_TEST_POSTGRES` and `NEXUS_TEST_KAFKA`, makes databases and a topic of its own, fills the topic, and
 //! then lets one read model catch up from the beginning.
 
+#[path = "../tests/engine/counters.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "they are the tests' counters: they ask, and they may panic")]
+mod counters;
 #[path = "../tests/engine/words.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "the tests ask what was said, and they may panic")]
 mod words;

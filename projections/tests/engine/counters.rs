@@ -10,7 +10,7 @@ type Counted = Mutex<HashMap<(String, String), Arc<AtomicU64>>>;
 
 static COUNTED: LazyLock<Counted> = LazyLock::new(Mutex::default);
 
-/// Counts from now on. Called by every test that asks.
+/// Counts from now on.
 pub fn install() {
     // Fails when another test has done so.
     drop(metrics::set_global_recorder(Counters));

@@ -12,7 +12,6 @@ const CHANGED: &str = "the topic is not the one read before";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repetitions_are_dropped_and_gaps_filled() {
-    counters::install();
     let toy = Toy::named("repeats");
     let world = World::with_models(50, std::slice::from_ref(&toy)).await;
     let engine = Engine::start(&world.config(), vec![toy.clone()]);
@@ -70,7 +69,6 @@ async fn a_gap_that_nobody_can_fill_stops_its_partition_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_are_not_ours_are_stepped_over() {
-    counters::install();
     let toy = Toy::named("strangers");
     let world = World::with_models(20, std::slice::from_ref(&toy)).await;
     let engine = Engine::start(&world.config(), vec![toy.clone()]);
@@ -90,7 +88,6 @@ async fn records_that_are_not_ours_are_stepped_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_topic_is_noticed_and_what_it_lost_comes_from_the_store() {
-    counters::install();
     let (behind, new) = (Toy::named("truncated"), Toy::named("truncated_new"));
     let world = World::with_models(20, &[behind.clone(), new.clone()]).await;
     let engine = Engine::start(&world.config(), vec![behind.clone()]);
@@ -120,7 +117,6 @@ async fn a_truncated_topic_is_noticed_and_what_it_lost_comes_from_the_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_recreated_while_nobody_reads_is_noticed_and_positions_decide() {
-    counters::install();
     let toy = Toy::named("replaced");
     let world = World::with_models(20, std::slice::from_ref(&toy)).await;
     let engine = Engine::start(&world.config(), vec![toy.clone()]);
@@ -144,7 +140,6 @@ async fn a_topic_recreated_while_nobody_reads_is_noticed_and_positions_decide() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_recreated_while_it_is_read_is_noticed_and_positions_decide() {
-    counters::install();
     let toy = Toy::named("replaced_live");
     let world = World::with_models(20, std::slice::from_ref(&toy)).await;
     let engine = Engine::start(&world.config(), vec![toy.clone()]);

@@ -26,7 +26,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::words;
+use crate::{counters, words};
 
 pub const PARTITIONS: i32 = 12;
 /// No test waits longer for anything.
@@ -105,6 +105,8 @@ impl World {
     }
 
     pub async fn with_models(subjects: usize, models: &[Arc<Toy>]) -> Self {
+        // First of all: a process under test brings a recorder of its own, and there is one for each process.
+        counters::install();
         words::listen();
         let name = format!("engine_{}", Uuid::new_v4().simple());
         let server = postgres();
