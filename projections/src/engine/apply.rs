@@ -101,6 +101,7 @@ impl<'a> Parking<'a> {
         let name = batch.target.name;
         let moved = checkpoint::advance(tx, name, batch.partition, &batch.from, &batch.to).await?;
         let mut count = moved.ok_or(Refused::Moved)?;
+        let kept = kept_beside(batch, tx).await?;
         for (subject, position) in &batch.opened.erased {
             let rows = forget(batch.fold, tx, *subject).await.map_err(Refused::Fault)?;
             let parked = match count {
@@ -109,7 +110,7 @@ impl<'a> Parking<'a> {
             };
             count -= parked;
             forgotten::note(tx, name, (batch.partition, *position), *subject, (rows, parked)).await?;
-            forget_in_kept(batch, tx, (*subject, *position)).await?;
+            forget_in_kept(batch, tx, &kept, (*subject, *position)).await?;
         }
         let subjects = match count {
             0 => Default::default(),
@@ -162,28 +163,34 @@ async fn apply_in_savepoint(
     }
 }
 
-/// Versions that are kept stay as they are, but for who is erased: rows must not outlive their patient anywhere. Whoever is
-/// erased while a version is filled is met there, in the log.
+/// The versions in which a batch's erased subjects have to be forgotten, too. Whoever is erased while a version is filled is
+/// met there, in the log.
+async fn kept_beside(batch: &Prepared<'_>, tx: &mut PgConnection) -> Result<Vec<Name<'static>>, sqlx::Error> {
+    if batch.opened.erased.is_empty() || batch.target.purpose != Purpose::Serve {
+        return Ok(Vec::new());
+    }
+    versions::kept(tx, batch.fold.model.as_ref()).await
+}
+
+/// Versions that are kept stay as they are, but for who is erased: rows must not outlive their patient anywhere.
 async fn forget_in_kept(
     batch: &Prepared<'_>,
     tx: &mut PgConnection,
+    kept: &[Name<'_>],
     (subject, position): (Uuid, Option<i64>),
 ) -> Result<(), Refused> {
-    let Target { name: served, purpose, .. } = batch.target;
-    if *purpose != Purpose::Serve {
-        return Ok(());
-    }
-    for name in versions::kept(&mut *tx, batch.fold.model.as_ref()).await? {
+    for name in kept.iter().copied() {
         turn_to(tx, name).await?;
         let rows = forget(batch.fold, tx, subject).await.map_err(Refused::Fault)?;
         let parked = parked::remove_subject(tx, name, batch.partition, subject).await?;
         forgotten::note(tx, name, (batch.partition, position), subject, (rows, parked)).await?;
-        turn_to(tx, *served).await?;
+        turn_to(tx, batch.target.name).await?;
     }
     Ok(())
 }
 
-async fn turn_to(tx: &mut PgConnection, name: Name<'_>) -> Result<(), sqlx::Error> {
+/// Lets the rest of the transaction see the tables of a version.
+pub(crate) async fn turn_to(tx: &mut PgConnection, name: Name<'_>) -> Result<(), sqlx::Error> {
     let schema = schema_of(name.read_model, name.version);
     tx.execute(format!("set local search_path = {schema}, public").as_str()).await.map(drop)
 }

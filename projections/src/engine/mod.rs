@@ -28,7 +28,7 @@ mod fault;
 mod host;
 mod metrics;
 mod migrate;
-mod notify;
+pub(crate) mod notify;
 mod open;
 mod partition;
 mod service;

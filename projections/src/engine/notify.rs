@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -45,5 +45,38 @@ async fn send_all(pool: PgPool, moved: Arc<Notify>, stop: CancellationToken) {
             tracing::debug!("readers could not be notified; they poll");
         }
         tokio::time::sleep(INTERVAL_MIN).await;
+    }
+}
+
+/// Hears a channel, and makes its connection anew when that was lost.
+pub(crate) struct Ear {
+    channel: &'static str,
+    listener: Option<PgListener>,
+}
+
+impl Ear {
+    pub(crate) fn new(channel: &'static str) -> Self {
+        Self { channel, listener: None }
+    }
+
+    /// Waits for a notification, or for `pause`: one may get lost, and there may be no connection to hear it by.
+    pub(crate) async fn wait(&mut self, pool: &PgPool, pause: Duration) {
+        if self.listener.is_none() {
+            self.listener = self.listen(pool).await.ok();
+        }
+        let pause = tokio::time::sleep(pause);
+        match &mut self.listener {
+            None => pause.await,
+            Some(connected) => tokio::select! {
+                () = pause => {}
+                received = connected.recv() => if received.is_err() { self.listener = None },
+            },
+        }
+    }
+
+    async fn listen(&self, pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(self.channel).await?;
+        Ok(listener)
     }
 }

@@ -20,7 +20,7 @@ use super::checkpoint::Name;
 use super::fault::Reason;
 
 pub use command::{DiscardArgs, ListArgs, Operator, ParkedCommand, RetryArgs};
-pub(crate) use command::{model, read_model};
+pub(crate) use command::{Keys, model, read_model};
 pub(crate) use http::{ParkedRoutes, routes};
 #[cfg(test)]
 pub(crate) use queues::Stands;

@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgListener;
 use sqlx::{FromRow, PgPool};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::checkpoint::Name;
-use super::notify::CHANNEL;
+use super::notify::{CHANNEL, Ear};
 use crate::read_model::Log;
 
 /// How often the checkpoints are read while somebody waits and no notification comes.
@@ -117,9 +116,9 @@ impl Watcher {
         });
         let watched = Arc::downgrade(&inner);
         let task = tokio::spawn(async move {
-            let mut listener = None;
+            let mut ear = Ear::new(CHANNEL);
             while let Some(inner) = watched.upgrade() {
-                inner.turn(&pool, &mut listener).await;
+                inner.turn(&pool, &mut ear).await;
             }
         });
         *inner.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -203,7 +202,7 @@ impl Inner {
     }
 
     /// Reads the checkpoints once, when there is a reason to.
-    async fn turn(&self, pool: &PgPool, listener: &mut Option<PgListener>) {
+    async fn turn(&self, pool: &PgPool, ear: &mut Ear) {
         if !self.is_wanted() {
             self.wanted.notified().await;
         }
@@ -218,7 +217,7 @@ impl Inner {
             }
         }
         if self.is_wanted() {
-            moved(pool, listener).await;
+            ear.wait(pool, POLL_INTERVAL).await;
         }
     }
 }
@@ -260,25 +259,4 @@ async fn read(pool: &PgPool) -> Result<HashMap<Place, i64>, sqlx::Error> {
             .await?;
     let place = |(read_model, version, partition, position)| ((read_model, version, partition), position);
     Ok(rows.into_iter().map(place).collect())
-}
-
-/// Waits for a notification, or a little while.
-async fn moved(pool: &PgPool, listener: &mut Option<PgListener>) {
-    if listener.is_none() {
-        *listener = listen(pool).await.ok();
-    }
-    let pause = tokio::time::sleep(POLL_INTERVAL);
-    match listener {
-        None => pause.await,
-        Some(connected) => tokio::select! {
-            () = pause => {}
-            received = connected.recv() => if received.is_err() { *listener = None },
-        },
-    }
-}
-
-async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
-    Ok(listener)
 }

@@ -5,12 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgListener};
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::service::{pool, reading};
 use crate::engine::checkpoint::Name;
+use crate::engine::notify::Ear;
 use crate::engine::versions::{self, Version};
 use crate::{all_read_models, schema_of};
 
@@ -33,15 +34,6 @@ struct Served {
     pool: PgPool,
 }
 
-/// Looks for other versions until it is dropped.
-pub(super) struct Follower(JoinHandle<()>);
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl ServedVersions {
     /// The first version of each read model's fold, until the database has told which one it is.
     pub(super) fn new(read: &PgConnectOptions, connections: u32) -> Arc<Self> {
@@ -52,17 +44,17 @@ impl ServedVersions {
         Arc::new(served)
     }
 
-    /// Follows what the database says.
-    pub(super) fn follow(self: &Arc<Self>, watch: PgPool) -> Follower {
+    /// Follows what the database says, until the task is dropped.
+    pub(super) fn follow(self: &Arc<Self>, watch: PgPool) -> AbortOnDropHandle<()> {
         let served = Arc::downgrade(self);
-        Follower(tokio::spawn(async move {
-            let mut listener = None;
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut ear = Ear::new(versions::CHANNEL);
             while let Some(served) = served.upgrade() {
                 if served.look(&watch).await.is_err() {
                     tracing::debug!("the versions of the read models can't be read");
                 }
                 drop(served);
-                next(&watch, &mut listener).await;
+                ear.wait(&watch, LOOK_AGAIN).await;
             }
         }))
     }
@@ -110,25 +102,4 @@ impl ServedVersions {
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
-}
-
-/// Waits for a notification, or a while.
-async fn next(watch: &PgPool, listener: &mut Option<PgListener>) {
-    if listener.is_none() {
-        *listener = listen(watch).await.ok();
-    }
-    let pause = tokio::time::sleep(LOOK_AGAIN);
-    match listener {
-        None => pause.await,
-        Some(connected) => tokio::select! {
-            () = pause => {}
-            received = connected.recv() => if received.is_err() { *listener = None },
-        },
-    }
-}
-
-async fn listen(watch: &PgPool) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(watch).await?;
-    listener.listen(versions::CHANNEL).await?;
-    Ok(listener)
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use nexus_event_store::Keyring;
 use nexus_web::problem::Problem;
 use sqlx::PgPool;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::feed::Feeds;
-use super::served::{Follower, ServedVersions};
+use super::served::ServedVersions;
 use crate::engine::Watcher;
 use crate::engine::checkpoint::Name;
 
@@ -17,7 +18,7 @@ pub struct QueryApi(Arc<Shared>);
 
 struct Shared {
     versions: Arc<ServedVersions>,
-    _follower: Follower,
+    _follower: AbortOnDropHandle<()>,
     /// Connections for checkpoints and lag.
     watch: PgPool,
     keyring: Keyring,

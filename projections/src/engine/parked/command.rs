@@ -82,8 +82,9 @@ pub struct DiscardArgs {
     position: i64,
 }
 
+/// The keys that an operator's command opens events with.
 #[derive(Args, Clone, Debug)]
-struct Keys {
+pub(crate) struct Keys {
     /// The key database.
     #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
     keys_url: String,
@@ -148,7 +149,7 @@ impl Operator {
 }
 
 impl Keys {
-    async fn open(&self) -> anyhow::Result<Keyring> {
+    pub(crate) async fn open(&self) -> anyhow::Result<Keyring> {
         let master = self.master_key.open()?;
         let keys = database_options(&self.keys_url).context("the URL of the key database")?;
         Ok(Keyring::connect(pool(keys).await.context("the key database")?, master).await?)

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, MasterKeyArgs, database_options, in_schema};
+use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, database_options, in_schema};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Comparison, OneSubject, Pace, Progress, Rebuild, Running, TableComparison};
-use crate::engine::parked::{model, read_model};
+use crate::engine::parked::{Keys, model, read_model};
 use crate::engine::versions;
 use crate::read_model::{Log, ReadModel};
 use crate::registry::all_read_models;
@@ -42,11 +42,8 @@ struct Databases {
     /// The log database, as the projector's role.
     #[arg(long, env = "NEXUS_LOG_URL", hide_env_values = true)]
     log_url: String,
-    /// The key database, as the projector's role.
-    #[arg(long, env = "NEXUS_KEYS_URL", hide_env_values = true)]
-    keys_url: String,
     #[command(flatten)]
-    master_key: MasterKeyArgs,
+    keys: Keys,
 }
 
 /// What can be done with versions.
@@ -136,13 +133,11 @@ pub struct Sources {
 impl VersionsCommand {
     /// Does what was asked for and says so.
     pub async fn run(self, out: &mut impl Write, stop: &CancellationToken) -> anyhow::Result<ExitCode> {
-        let Databases { read_owner_url, log_url, keys_url, master_key } = self.databases;
-        let keys = database_options(&keys_url).context("the URL of the key database")?;
-        let keys = pool(&keys).await.context("the key database")?;
+        let Databases { read_owner_url, log_url, keys } = self.databases;
         let sources = Sources {
             read: database_options(&read_owner_url).context("the URL of the read database")?,
             log: database_options(&log_url).context("the URL of the log database")?,
-            keyring: Keyring::connect(keys, master_key.open()?).await?,
+            keyring: keys.open().await?,
         };
         self.action.run(&sources, out, stop).await
     }

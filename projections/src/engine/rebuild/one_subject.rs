@@ -49,7 +49,7 @@ impl Rebuild {
         let mut before = self.pool.acquire().await?;
         let mut session = PgConnection::connect_with(&self.database).await?;
         let mut tx = session.begin().await?;
-        sqlx::raw_sql(&format!("set local search_path = {}, public", schema(name))).execute(&mut *tx).await?;
+        apply::turn_to(&mut tx, name).await?;
         let mut done = OneSubject { subject, version: name.version, events: 0, unparked: 0, tables: Vec::new() };
         if let Some((partition, position)) = self.hold(&mut tx, name, subject).await? {
             done.unparked = parked::remove_subject(&mut tx, name, partition, subject).await?;
