@@ -70,6 +70,14 @@ impl Service {
         matches!(self, Self::Postgres | Self::Kafka)
     }
 
+    /// On a machine that has no more to give, whoever answers somebody goes first: read models can be late, and catch up.
+    fn niceness(self) -> u8 {
+        match self {
+            Self::Kafka | Self::Relay | Self::Projector | Self::Reactor => 10,
+            Self::Postgres | Self::Keycloak | Self::Auth | Self::CommandApi | Self::QueryApi => 0,
+        }
+    }
+
     pub fn port(self, ports: Ports) -> u16 {
         match self {
             Self::Postgres => ports.postgres(),
@@ -113,12 +121,13 @@ impl Instance {
 
     /// How to start it; PostgreSQL, Kafka and Keycloak must have been prepared.
     pub fn launch(&self, stack: &Stack, secrets: &Secrets) -> Result<Launch> {
-        match self.service {
-            Service::Postgres => stack.postgres(secrets).launch(),
-            Service::Kafka => Ok(stack.kafka()?.launch()),
-            Service::Keycloak => stack.keycloak()?.launch(),
-            _ => self.launch_own(stack, secrets),
-        }
+        let launch = match self.service {
+            Service::Postgres => stack.postgres(secrets).launch()?,
+            Service::Kafka => stack.kafka()?.launch(),
+            Service::Keycloak => stack.keycloak()?.launch()?,
+            _ => self.launch_own(stack, secrets)?,
+        };
+        Ok(Launch { niceness: self.service.niceness(), ..launch })
     }
 
     /// Secrets travel in the environment and in files: arguments are visible to every account of the machine.

@@ -38,7 +38,7 @@ pub async fn leaves_the_others_alone(stack: Arc<Stack>, patients: &[&str]) {
     let engine = Engine::start(&rows::config(&stack, &far).await, vec![Arc::new(Timeline)]);
     wait_until_level(&stack, &far).await;
 
-    let load = Load::start(stack.clone(), patients);
+    let load = Load::start(stack.clone(), patients).await;
     tokio::time::sleep(PERIOD).await;
     let gone = Instant::now();
     process.kill().unwrap();

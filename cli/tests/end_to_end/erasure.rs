@@ -12,7 +12,7 @@ use sqlx::{Executor as _, PgPool};
 
 use crate::canary::{contains, files_below, flush_write_ahead_log};
 use crate::sent::Sent;
-use crate::stack::{HOSPITAL, Stack};
+use crate::stack::Stack;
 use crate::{DEADLINE, rows};
 
 /// Observations that the load has to get in meanwhile.
@@ -27,7 +27,7 @@ const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 pub async fn leaves_nothing_and_nobody_else_notices(stack: &Stack, sent: &Sent, gone: &[&str], worked_on: &str) {
     let needles = needles(sent, gone);
     assert!(needles.len() >= 3 * gone.len(), "too little to search for: {}", needles.len());
-    take_into_care(stack, worked_on).await;
+    stack.take_into_care(worked_on).await;
     stack.wait_until_read_models_are_level().await;
     let (read, keys) = (stack.database("nexus_read").await, stack.database("nexus_keys").await);
     keys.execute("create table backup as select * from subject_keys").await.unwrap();
@@ -122,14 +122,6 @@ async fn verify(stack: &Stack, id: &str) {
     let printed = stack.nexus(&["keys", "verify-erasure", id, "--receipt", file.path().to_str().unwrap(), "--json"]);
     let report: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(report["erased"], true, "{report}");
-}
-
-/// Without an encounter where the nurse works, the record is not theirs to write in.
-async fn take_into_care(stack: &Stack, id: &str) {
-    let class = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"});
-    let body = json!({"class": class, "organization": HOSPITAL});
-    let begun = post(stack, "nurse", &format!("/v1/patients/{id}/encounters"), &body).await;
-    assert_eq!(begun.status(), 201, "{}", begun.text().await.unwrap());
 }
 
 /// Records observations of a patient until told to stop.

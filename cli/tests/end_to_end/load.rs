@@ -63,20 +63,25 @@ pub struct Measured {
 }
 
 impl Load {
-    pub fn start(stack: Arc<Stack>, patients: &[&str]) -> Self {
+    /// Of living patients, who come to where the demo accounts work.
+    pub async fn start(stack: Arc<Stack>, patients: &[&str]) -> Self {
+        for id in patients {
+            stack.take_into_care(id).await;
+        }
+        stack.wait_until_read_models_are_level().await;
         let stop = CancellationToken::new();
-        let token: Arc<str> = stack.token("service").into();
+        let [service, nurse] = ["service", "nurse"].map(|role| stack.token(role));
         let patients: Arc<[String]> = patients.iter().map(|id| (*id).to_owned()).collect();
         let (write, read) = (stack.write_door(), stack.read_door());
         let observation = json!({
             "code": {"system": "http://loinc.org", "code": "8867-4"},
             "value": {"value": 72, "unit": "beats/minute", "code": "/min"},
         });
-        let (http, ids, bearer) = (stack.http.clone(), patients.clone(), token.clone());
+        let (http, ids) = (stack.http.clone(), patients.clone());
         let command = move |number: usize| {
             let patient = &ids[number % ids.len()];
             let request = http.post(format!("{write}/v1/patients/{patient}/observations"));
-            request.bearer_auth(&bearer).header("Idempotency-Key", Uuid::new_v4().to_string()).json(&observation)
+            request.bearer_auth(&service).header("Idempotency-Key", Uuid::new_v4().to_string()).json(&observation)
         };
         let http = stack.http.clone();
         let query = move |number: usize| {
@@ -87,7 +92,7 @@ impl Load {
                 2 => format!("/v1/patients/{patient}/vital-signs?code=8867-4"),
                 _ => format!("/fhir/Patient/{patient}"),
             };
-            http.get(format!("{read}{path}")).bearer_auth(&token)
+            http.get(format!("{read}{path}")).bearer_auth(&nurse)
         };
         let commands = tokio::spawn(paced(COMMANDS_PER_SECOND, command, stop.clone()));
         Self { commands, queries: tokio::spawn(paced(QUERIES_PER_SECOND, query, stop.clone())), stop }

@@ -92,10 +92,10 @@ async fn ten_of_many_patients_are_erased_under_load() {
 async fn read_models_are_rebuilt_under_load() {
     let folder = std::env::var("NEXUS_TEST_PATIENTS").expect("NEXUS_TEST_PATIENTS is a folder of bundles");
     let share = std::env::var("NEXUS_TEST_SHARE").unwrap_or("25".to_owned());
-    let (sent, stack) = (Sent::folder(folder.as_ref()), Arc::new(Stack::start(&["--no-sample"]).await));
+    let (sent, stack) = (Sent::folder(folder.as_ref()), Arc::new(Stack::start(&[]).await));
     let imported = stack.import(folder.as_ref()).await;
     assert_eq!(imported["refused"], json!(0), "{imported}");
-    rebuild::disturbs_nobody(stack.clone(), &sent.patients(), &share).await;
+    rebuild::disturbs_nobody(stack.clone(), &sent.living(), &share).await;
     Arc::into_inner(stack).unwrap().down().await;
 }
 
@@ -104,10 +104,10 @@ async fn read_models_are_rebuilt_under_load() {
 #[ignore = "takes minutes and a folder of patients"]
 async fn a_read_models_database_goes_away() {
     let folder = std::env::var("NEXUS_TEST_PATIENTS").expect("NEXUS_TEST_PATIENTS is a folder of bundles");
-    let (sent, stack) = (Sent::folder(folder.as_ref()), Arc::new(Stack::start(&["--no-sample"]).await));
+    let (sent, stack) = (Sent::folder(folder.as_ref()), Arc::new(Stack::start(&[]).await));
     let imported = stack.import(folder.as_ref()).await;
     assert_eq!(imported["refused"], json!(0), "{imported}");
-    away::leaves_the_others_alone(stack.clone(), &sent.patients()).await;
+    away::leaves_the_others_alone(stack.clone(), &sent.living()).await;
     Arc::into_inner(stack).unwrap().down().await;
 }
 

@@ -37,8 +37,7 @@ fn lines(printed: &str) -> Vec<Value> {
 
 /// The same under load, with figures: how long commands take with and without it. No query may fail.
 pub async fn disturbs_nobody(stack: Arc<Stack>, patients: &[&str], share: &str) {
-    stack.wait_until_read_models_are_level().await;
-    let load = Load::start(stack.clone(), patients);
+    let load = Load::start(stack.clone(), patients).await;
     tokio::time::sleep(BEFORE).await;
     let began = Instant::now();
     let rebuilding = stack.clone();

@@ -53,6 +53,12 @@ impl Sent {
         patients.map(|patient| patient["id"].as_str().unwrap()).collect()
     }
 
+    /// The ids of the patients who have not died.
+    pub fn living(&self) -> Vec<&str> {
+        let has_died = |id: &&str| self.patient(id).get("deceasedDateTime").is_some();
+        self.patients().into_iter().filter(|id| !has_died(id)).collect()
+    }
+
     /// Reads every resource through the FHIR door and compares text with text.
     pub async fn is_read_back(&self, stack: &Stack) {
         let (door, token) = (stack.read_door(), stack.token("service"));

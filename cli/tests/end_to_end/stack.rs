@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::{RequestBuilder, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -18,7 +18,7 @@ use crate::DEADLINE;
 
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 /// Where the demo accounts of those who treat patients work; of the sample.
-pub const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
+const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 /// What the issue of the first release promises for a second `up`.
 const SECOND_UP_AT_MOST: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -143,6 +143,15 @@ impl Stack {
             let wait = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
             tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
         }
+    }
+
+    /// Begins an encounter where the nurse works: without one the record is not theirs to read or write in.
+    pub async fn take_into_care(&self, patient: &str) {
+        let class = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"});
+        let body = json!({"class": class, "organization": HOSPITAL});
+        let url = format!("{}/v1/patients/{patient}/encounters", self.write_door());
+        let begun = self.send(self.http.post(url).bearer_auth(self.token("nurse")).json(&body)).await;
+        assert_eq!(begun.status(), StatusCode::CREATED, "{}", begun.text().await.unwrap());
     }
 
     pub fn token(&self, role: &str) -> String {

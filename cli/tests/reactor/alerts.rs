@@ -59,13 +59,13 @@ async fn an_alert_rises_eases_and_ends_with_what_is_measured() {
     assert_eq!(world.orders("early_warning_v1", "refused").await, 0);
 }
 
-/// Twenty times the reactor dies, and the projector now and then, in the middle of what they do.
+/// Twenty times the reactor is killed (SIGKILL), and the projector dies now and then, in the middle of what they do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_alert_is_there_once_though_everything_dies_twenty_times() {
     const ROUNDS: usize = 20;
     let world = World::start().await;
     let mut projector = Some(world.projector().await);
-    let mut reactor = world.reactor();
+    let mut reactor = Some(world.reactor());
     let mut patients = Vec::new();
     for _ in 0..4 {
         let (patient, _) = world.inpatient().await;
@@ -73,11 +73,17 @@ async fn each_alert_is_there_once_though_everything_dies_twenty_times() {
         patients.push(patient);
     }
     for round in 0..ROUNDS {
+        let done = world.orders("early_warning_v1", "done").await;
         for (index, patient) in patients.iter().enumerate() {
             world.measure(*patient, "8867-4", 140.0, "/min").await;
             world.measure(*patient, "8867-4", 70.0, "/min").await;
             if index == round % patients.len() {
-                drop(std::mem::replace(&mut reactor, world.reactor()));
+                eventually("this one is at work", DEADLINE, || async {
+                    (world.orders("early_warning_v1", "done").await > done).then_some(())
+                })
+                .await;
+                drop(reactor.take());
+                reactor = Some(world.reactor());
                 if round % 5 == 4 {
                     // Not both at the same time: the dead one leaves its partitions first.
                     drop(projector.take());

@@ -1,5 +1,8 @@
-//! A platform of a test's own in this process. Projector and reactor can be made to die and start again.
+//! A platform of a test's own in this process, but for the reactor, which is a process that can be killed. The projector can
+//! be made to die too.
 
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,7 +15,6 @@ use nexus_event_store::{Keyring, LogReader, MasterKey};
 use nexus_projections::engine::rebuild::{Pace, Rebuild};
 use nexus_projections::engine::{Engine, EngineConfig, GroupProtocol, Limits};
 use nexus_projections::query_api::{QueryConfig, QueryService};
-use nexus_projections::reactor::{Reactor, ReactorConfig};
 use nexus_projections::{ReadModel, read_models};
 use nexus_testkit::{Caller, DEADLINE, Role, TestDatabase, TestIssuer, TestTopic, eventually, kafka_address};
 use serde_json::{Value, json};
@@ -47,12 +49,14 @@ pub struct World {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// Dies when dropped, as a crash would have it.
-pub struct Running(JoinHandle<()>);
+/// A process that is killed (SIGKILL) when dropped.
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.abort();
+        // Killing one that is gone already is fine.
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
@@ -162,16 +166,17 @@ impl World {
 
     /// Starts a reactor: with its own role in the database, and its own account at the issuer.
     pub fn reactor(&self) -> Running {
-        let config = ReactorConfig::parse_from([
-            "reactor",
-            "--listen=127.0.0.1:0",
-            &format!("--read-url={}", self.read_database.url("nexus_reactor")),
-            &format!("--command-url={}", self.write),
-            &format!("--issuer={}", self.issuer.url()),
-            &format!("--client-secret={SECRET}"),
-        ]);
-        let reactor = Reactor::try_new(&config).unwrap();
-        Running(tokio::spawn(reactor.dispatch(self.stop.clone())))
+        let program = Path::new(env!("CARGO_BIN_EXE_nexus")).with_file_name("reactor");
+        let mut command = Command::new(program);
+        command
+            .arg("--listen=127.0.0.1:0")
+            .arg(format!("--read-url={}", self.read_database.url("nexus_reactor")))
+            .arg(format!("--command-url={}", self.write))
+            .arg(format!("--issuer={}", self.issuer.url()))
+            .arg(format!("--client-secret={SECRET}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Running(command.spawn().unwrap())
     }
 
     /// Registers an adult who is in hospital; the patient and the stay.

@@ -51,6 +51,8 @@ pub struct Launch {
     pub log: PathBuf,
     /// What asks this program to finish its work and leave. PostgreSQL reads SIGTERM as "wait for all clients".
     pub stop_signal: Signal,
+    /// How far others go first when there are not enough processors, from 0 to 19; see nice(1).
+    pub niceness: u8,
 }
 
 impl Launch {
@@ -63,6 +65,7 @@ impl Launch {
             folder: folder.into(),
             log: log.into(),
             stop_signal: Signal::SIGTERM,
+            niceness: 0,
         }
     }
 
@@ -86,20 +89,18 @@ impl Launch {
         Ok(Process { child, stop_signal: self.stop_signal, lifetime })
     }
 
-    /// `setpriv` changes the account and sets the parent-death signal, then becomes the program: the process id is
-    /// the program's own.
+    /// `setpriv` changes the account and sets the parent-death signal, `nice` the priority, and then each becomes the next:
+    /// the process id is the program's own.
     fn command(&self, lifetime: Lifetime) -> Command {
-        let mut command = match (&self.user, lifetime) {
-            (User::Current, Lifetime::Independent) => Command::new(&self.program),
-            (user, lifetime) => {
-                let mut command = setpriv(user);
-                if lifetime == Lifetime::Parent {
-                    command.args(["--pdeathsig", self.stop_signal.as_str().trim_start_matches("SIG")]);
-                }
-                command.arg("--").arg(&self.program);
-                command
-            }
-        };
+        let mut command = setpriv(&self.user);
+        if lifetime == Lifetime::Parent {
+            command.args(["--pdeathsig", self.stop_signal.as_str().trim_start_matches("SIG")]);
+        }
+        command.arg("--");
+        if self.niceness > 0 {
+            command.args(["nice", "-n", &self.niceness.to_string()]);
+        }
+        command.arg(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().cloned()).current_dir(&self.folder);
         command
     }

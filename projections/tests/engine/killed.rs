@@ -151,9 +151,18 @@ fn heads(world: &World) -> BTreeMap<i32, i64> {
     history.iter().map(|event| (event.partition, event.position)).collect()
 }
 
+/// When the next process is started, stopped or killed.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// When the group has got over the change before.
+    Settled,
+    /// After so long, whether it has or not.
+    After(Duration),
+}
+
 /// Starts, stops and kills processes so often, under load all the time.
 /// Answers for how long a partition stood still at most.
-async fn rebalances(count: usize) -> Duration {
+async fn rebalances(count: usize, next: Next) -> Duration {
     let world = World::new(200).await;
     let toy = Toy::named("toy");
     let stop = tokio_util::sync::CancellationToken::new();
@@ -173,14 +182,18 @@ async fn rebalances(count: usize) -> Duration {
                 1 => processes.remove(0).stop().await,
                 _ => drop(processes.remove(0)),
             }
-            every_partition_moves(&world, &toy).await;
+            match next {
+                Next::Settled => every_partition_moves(&world, &toy).await,
+                Next::After(pause) => tokio::time::sleep(pause).await,
+            }
         }
+        every_partition_moves(&world, &toy).await;
         stop.cancel();
     };
     let ((), (), stalled) = tokio::join!(load, changes, longest_stall(&world, &toy, &stop));
     let ended = Instant::now();
     world.wait_caught_up(&toy).await;
-    tracing::info!(count, ?stalled, level_after = ?ended.elapsed(), "changes of the group");
+    tracing::info!(count, ?next, ?stalled, level_after = ?ended.elapsed(), "changes of the group");
     assert!(ended.elapsed() < LEVEL_MAX, "level after {:?} only", ended.elapsed());
     world.assert_exact(&toy).await;
     world.gone().await;
@@ -199,14 +212,22 @@ async fn every_partition_moves(world: &World, toy: &Toy) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_changes_of_the_group_under_load_stall_and_repeat_nothing() {
-    rebalances(6).await;
+    rebalances(6, Next::Settled).await;
 }
 
 /// Two minutes: run it by name.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn fifty_changes_of_the_group_under_load_stall_and_repeat_nothing() {
-    let stalled = rebalances(50).await;
+    let stalled = rebalances(50, Next::Settled).await;
     // On a machine that does nothing else: the session timeout of who was killed, and a hand-over.
+    assert!(stalled < STALL_MAX, "a partition stood still for {stalled:?}");
+}
+
+/// The same, with the next change while the group is still at the one before.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn fifty_changes_that_overlap_stall_and_repeat_nothing() {
+    let stalled = rebalances(50, Next::After(Duration::from_secs(2))).await;
     assert!(stalled < STALL_MAX, "a partition stood still for {stalled:?}");
 }

@@ -14,8 +14,13 @@ use crate::engine::checkpoint::{self, Name, Ownership};
 use crate::engine::metrics;
 use crate::engine::partition::{Halt, Partition};
 
-/// Events of one transaction.
-const BATCH_EVENTS: i64 = 1_000;
+/// Events of one transaction at most.
+const BATCH_EVENTS_MAX: i64 = 1_000;
+/// The first transaction has so many, and none has fewer.
+const BATCH_EVENTS_MIN: i64 = 20;
+/// How long a transaction of a rebuild that rests may take: a long one holds up what others do meanwhile, however long the
+/// rest after it.
+const SLICE: Duration = Duration::from_millis(20);
 /// When so few events are left, the rest can be done while the consumers are held.
 const LITTLE: i64 = 500;
 /// How often progress is told.
@@ -148,9 +153,11 @@ impl Lane {
         stop: &CancellationToken,
     ) -> Result<(), RebuildError> {
         let mut backoff = Backoff::new(&running.host.limits);
+        let share = running.rebuild.pace.share;
+        let mut batch = if share == 100 { BATCH_EVENTS_MAX } else { BATCH_EVENTS_MIN };
         while self.partition.position() < until {
             let (started, before) = (Instant::now(), self.partition.position());
-            let limit = BATCH_EVENTS.min(until - before);
+            let limit = batch.min(until - before);
             match running.host.log.range(self.number, before, limit).await {
                 Ok(events) if !events.is_empty() => self.partition.apply_stored(events).await.map_err(why)?,
                 // The event store is away, or behind the read model: it comes back, or its tail does.
@@ -164,11 +171,21 @@ impl Lane {
             }
             backoff.reset();
             applied.fetch_add(self.partition.position() - before, Ordering::Relaxed);
-            let rest = started.elapsed() * (100 - running.rebuild.pace.share) / running.rebuild.pace.share;
-            stop.run_until_cancelled(tokio::time::sleep(rest)).await.ok_or(RebuildError::Stopped)?;
+            if share < 100 {
+                let took = started.elapsed();
+                batch = next_batch(batch, took);
+                let rest = took * (100 - share) / share;
+                stop.run_until_cancelled(tokio::time::sleep(rest)).await.ok_or(RebuildError::Stopped)?;
+            }
         }
         Ok(())
     }
+}
+
+/// After a batch that took so long: twice as many as fit, half as many as did not.
+fn next_batch(batch: i64, took: Duration) -> i64 {
+    let next = if took < SLICE { batch * 2 } else { batch / 2 };
+    next.clamp(BATCH_EVENTS_MIN, BATCH_EVENTS_MAX)
 }
 
 fn why(halt: Halt) -> RebuildError {
