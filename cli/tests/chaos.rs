@@ -14,7 +14,7 @@ const LEAST_OPERATIONS_PER_SECOND: &str = "10";
 fn a_minute_of_faults_loses_repeats_and_disorders_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_nexus"));
-    command.args(["chaos", "--seed", SEED, "--minutes", "1", "--json", "--ops-per-second", "200"]);
+    command.args(["chaos", "--seed", SEED, "--minutes", "1", "--json", "--ops-per-second", "200", "--clients", "64"]);
     command.args(["--min-ops-per-second", LEAST_OPERATIONS_PER_SECOND]).arg("--report").arg(folder.path());
     command.env("NEXUS_HOME", Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")));
     command.env("NEXUS_DIES_WITH", std::process::id().to_string()).stdin(Stdio::null());

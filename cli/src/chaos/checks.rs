@@ -1,8 +1,8 @@
 //! What has to hold after a run, decided from the history and the evidence alone.
 //!
-//! Each command of the clients has exactly one event, and nobody else writes: so the places that accepted commands were told
-//! are exactly the places of the log. One that is missing is lost; one that is there beyond them was applied twice, or
-//! although it was refused.
+//! Each command of the clients has exactly one event, and but for alerts nobody else writes: so the places that accepted
+//! commands were told are exactly the places of the log. One that is missing is lost; one that is there beyond them was applied
+//! twice, or although it was refused. Each order of the early warning has exactly one event of an alert.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::history::{Action, Operation, Outcome, Place, Version};
+
+/// What reactors write, and no client.
+const ALERT: &str = "Alert";
 
 /// How many examples of a breach are named.
 const EXAMPLES: usize = 5;
@@ -46,6 +49,10 @@ pub struct Evidence {
     pub parked: usize,
     pub served: Hashes,
     pub folded_again: Hashes,
+    /// What reactors have ordered: the keys, each with the state of its order.
+    pub orders: BTreeMap<String, String>,
+    /// The keys of what a fresh fold orders.
+    pub ordered_again: BTreeSet<String>,
 }
 
 /// Every check.
@@ -59,6 +66,7 @@ pub fn all(history: &[Operation], evidence: &Evidence) -> Vec<Breach> {
     breaches.extend(sessions_go_forward(history));
     breaches.extend(claims_are_unique(history, evidence));
     breaches.extend(read_models_are_the_fold(evidence));
+    breaches.extend(each_order_is_carried_out_once(evidence));
     if evidence.parked > 0 {
         breaches.push(breach("nothing parked", format!("{} events are parked", evidence.parked)));
     }
@@ -92,7 +100,8 @@ fn nothing_is_applied_twice(history: &[Operation], evidence: &Evidence) -> Vec<B
     let mut told = BTreeSet::new();
     let accepted = history.iter().filter_map(Operation::accepted);
     let shared: Vec<Place> = accepted.map(|(_, place)| place).filter(|place| !told.insert(*place)).collect();
-    let beyond: Vec<_> = evidence.log.iter().filter(|event| !told.contains(&event.place)).collect();
+    let of_clients = evidence.log.iter().filter(|event| event.version.resource_type != ALERT);
+    let beyond: Vec<_> = of_clients.filter(|event| !told.contains(&event.place)).collect();
     let check = "each command applied once, none that was refused";
     let twice = cases(check, "places were given to more than one command", &shared);
     let though_refused = cases(check, "events belong to no accepted command", &beyond);
@@ -200,6 +209,27 @@ fn read_models_are_the_fold(evidence: &Evidence) -> Vec<Breach> {
         cases("read models equal a fresh fold", "tables differ", &described).into_iter().collect();
     if served.values().all(|(count, _)| *count == 0) {
         breaches.push(breach("read models equal a fresh fold", "every read model is empty".to_owned()));
+    }
+    breaches
+}
+
+fn each_order_is_carried_out_once(evidence: &Evidence) -> Vec<Breach> {
+    let check = "each order carried out once";
+    let Evidence { orders, ordered_again, .. } = evidence;
+    let undone: Vec<_> = orders.iter().filter(|(_, state)| *state != "done").collect();
+    let differing: Vec<_> = ordered_again.iter().filter(|key| !orders.contains_key(*key)).collect();
+    let beyond: Vec<_> = orders.keys().filter(|key| !ordered_again.contains(*key)).collect();
+    let alerts = evidence.log.iter().filter(|event| event.version.resource_type == ALERT).count();
+    let mut breaches: Vec<_> = [
+        cases(check, "orders are not carried out", &undone),
+        cases(check, "orders of a fresh fold are missing", &differing),
+        cases(check, "orders are none of a fresh fold", &beyond),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if alerts != orders.len() {
+        breaches.push(breach(check, format!("{} orders have {alerts} events of alerts", orders.len())));
     }
     breaches
 }

@@ -102,7 +102,8 @@ impl Session {
         let observation = self.random.pick(&self.observations).cloned();
         match (choice, patient, observation) {
             (0..=7, _, _) | (_, None, _) => self.register(),
-            (8..=44, Some(patient), _) | (_, Some(patient), None) => self.record(&patient),
+            (8, Some(patient), _) => admit(&patient),
+            (9..=44, Some(patient), _) | (_, Some(patient), None) => self.record(&patient),
             (45..=69, _, Some(observation)) => self.amend(&observation),
             (70..=84, _, Some(known)) => read(Action::ReadOwn, known),
             (_, _, Some(known)) => read(Action::Read, known),
@@ -206,14 +207,17 @@ impl Session {
     fn learn(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Accepted { version, place } => {
-                let is_patient = version.resource_type == "Patient";
-                let list = if is_patient { &mut self.patients } else { &mut self.observations };
+                let (resource_type, list) = match version.resource_type.as_str() {
+                    "Patient" => ("Patient", &mut self.patients),
+                    "Observation" => ("Observation", &mut self.observations),
+                    _ => return,
+                };
                 let before = list.iter().position(|known| known.id == version.id).map(|index| list.remove(index));
                 if list.len() == REMEMBERED {
                     list.remove(0);
                 }
                 list.push(Known {
-                    resource_type: if is_patient { "Patient" } else { "Observation" },
+                    resource_type,
                     id: version.id,
                     written: version.sequence,
                     seen: before.map_or(0, |known| known.seen),
@@ -261,6 +265,11 @@ impl World {
 
 fn write(action: Action, path: String, body: Value) -> Request {
     Request { action, path, body: Some(body), if_match: None, position: None, mrn: None, read: None }
+}
+
+fn admit(patient: &Known) -> Request {
+    let class = json!({ "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP" });
+    write(Action::Admit, format!("/v1/patients/{}/encounters", patient.id), json!({ "class": class }))
 }
 
 fn read(action: Action, known: Known) -> Request {

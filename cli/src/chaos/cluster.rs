@@ -27,15 +27,16 @@ const FOUNDATION_DEADLINE: Duration = Duration::from_secs(120);
 const SERVICES_DEADLINE: Duration = Duration::from_secs(120);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The processes of a run, by service.
-const COUNTS: [(Service, u16); 5] = [
+const COUNTS: [(Service, u16); 6] = [
     (Service::Auth, 1),
     (Service::CommandApi, 3),
     (Service::Relay, 2),
     (Service::Projector, 3),
     (Service::QueryApi, 1),
+    (Service::Reactor, 2),
 ];
 /// Those of any stack; those of this one, with all its processes and links.
-const STACK_PORTS: u16 = 8;
+const STACK_PORTS: u16 = 9;
 const PORTS: u16 = 64;
 
 /// A running stack with its links.
@@ -86,12 +87,22 @@ impl Cluster {
             let mut instance = Instance { name, ..Instance::only(service, stack.ports) };
             if service != Service::Auth {
                 instance.listen = port();
-                (instance.postgres, instance.kafka) = (port(), port());
-                let detour = Detour { listens: port(), advertised: instance.kafka };
-                let to = |what: &str| format!("{}>{what}", instance.name);
-                links.push(Link::start(&to("postgres"), instance.postgres, stack.ports.postgres()).await?);
-                links.push(Link::start(&to("kafka"), instance.kafka, detour.listens).await?);
-                stack.kafka_detours.push(detour);
+            }
+            for end in leans_on(service) {
+                let (here, there) = match end {
+                    End::Postgres => {
+                        instance.postgres = port();
+                        (instance.postgres, stack.ports.postgres())
+                    }
+                    End::Kafka => {
+                        instance.kafka = port();
+                        let detour = Detour { listens: port(), advertised: instance.kafka };
+                        stack.kafka_detours.push(detour);
+                        (instance.kafka, detour.listens)
+                    }
+                    End::CommandApi => (port(), door_of(&instances, number)?),
+                };
+                links.push(Link::start(&end.link_from(&instance.name), here, there).await?);
             }
             if has_clock(service, number) {
                 clocks.push(instance.name.clone());
@@ -146,6 +157,9 @@ impl Cluster {
     fn launch(&self, instance: &Instance) -> Result<Launch> {
         // Whoever asks here is a handful of clients with one account.
         let mut launch = instance.launch(&self.stack, &self.secrets)?.env("NEXUS_REQUESTS_PER_MINUTE", "0");
+        if let Some(door) = self.link(&End::CommandApi.link_from(&instance.name)) {
+            launch = launch.env("NEXUS_COMMAND_URL", format!("https://127.0.0.1:{}", door.port));
+        }
         if let Some(library) = faketime().filter(|_| self.clocks.contains(&instance.name)) {
             self.step_clock(&instance.name, 0)?;
             launch = launch
@@ -281,9 +295,7 @@ pub fn targets() -> Targets {
     let mut targets = Targets::default();
     for (service, number) in numbered() {
         let name = format!("{}-{number}", service.name());
-        if service != Service::Auth {
-            targets.links.extend(["postgres", "kafka"].map(|to| format!("{name}>{to}")));
-        }
+        targets.links.extend(leans_on(service).iter().map(|end| end.link_from(&name)));
         if has_door(service) {
             targets.links.push(format!("clients>{name}"));
         }
@@ -293,6 +305,42 @@ pub fn targets() -> Targets {
         targets.processes.push(name);
     }
     targets
+}
+
+/// What a process reaches by a link of its own.
+#[derive(Clone, Copy)]
+enum End {
+    Postgres,
+    Kafka,
+    /// The one of the same number.
+    CommandApi,
+}
+
+impl End {
+    /// The name of the link of this process.
+    fn link_from(self, process: &str) -> String {
+        let name = match self {
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            Self::CommandApi => "command-api",
+        };
+        format!("{process}>{name}")
+    }
+}
+
+fn leans_on(service: Service) -> &'static [End] {
+    match service {
+        Service::CommandApi | Service::Relay | Service::Projector | Service::QueryApi => &[End::Postgres, End::Kafka],
+        Service::Reactor => &[End::Postgres, End::CommandApi],
+        Service::Auth | Service::Postgres | Service::Kafka | Service::Keycloak => &[],
+    }
+}
+
+/// Where the command-api of this number listens.
+fn door_of(instances: &[Instance], number: u16) -> Result<u16> {
+    let name = format!("{}-{number}", Service::CommandApi.name());
+    let door = instances.iter().find(|instance| instance.name == name).context("there are more reactors than doors")?;
+    Ok(door.listen)
 }
 
 /// Whether clients come to it.

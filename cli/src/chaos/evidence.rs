@@ -1,5 +1,6 @@
 //! What Postgres and Kafka hold when everything is quiet again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::stack::{self, Secrets, Stack, TOPIC};
 /// The database that the log is folded into once more.
 const AGAIN: &str = "nexus_read_again";
 const LEVEL_DEADLINE: Duration = Duration::from_secs(120);
+const ORDERS_DEADLINE: Duration = Duration::from_secs(60);
 const TOPIC_DEADLINE: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const RANGE: i64 = 2_000;
@@ -39,8 +41,16 @@ impl<'a> Witness<'a> {
         Ok(Self { stack, secrets, log, read })
     }
 
-    /// Waits until every read model has seen everything.
+    /// Waits until every read model has seen everything, and what follows from it has been done.
     pub async fn wait_until_level(&self) -> Result<()> {
+        self.level(&self.read).await?;
+        let started = Instant::now();
+        while orders(&self.read).await?.values().any(|state| state == "due") {
+            if started.elapsed() > ORDERS_DEADLINE {
+                bail!("the reactors do not carry out what is due");
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
         self.level(&self.read).await
     }
 
@@ -50,6 +60,7 @@ impl<'a> Witness<'a> {
         let claims: i64 = sqlx::query_scalar("select count(*) from claims").fetch_one(&self.log).await?;
         let parked: i64 = sqlx::query_scalar("select count(*) from projection.parked").fetch_one(&self.read).await?;
         let consumer: BaseConsumer = self.stack.kafka_args().client().set("group.id", "nexus.chaos").create()?;
+        let (folded_again, ordered_again) = self.fold_again().await.context("the second fold")?;
         Ok(Evidence {
             log: self.log().await?,
             heads: heads.into_iter().collect(),
@@ -57,7 +68,9 @@ impl<'a> Witness<'a> {
             claims: usize::try_from(claims)?,
             parked: usize::try_from(parked)?,
             served: hashes(&self.read).await?,
-            folded_again: self.fold_again().await.context("the second fold")?,
+            folded_again,
+            orders: orders(&self.read).await?,
+            ordered_again,
         })
     }
 
@@ -77,7 +90,8 @@ impl<'a> Witness<'a> {
     }
 
     /// Folds the log from position 1 on into a fresh database, with the stack's own keys: then nothing may differ.
-    async fn fold_again(&self) -> Result<Hashes> {
+    /// With the keys of what reactors order.
+    async fn fold_again(&self) -> Result<(Hashes, BTreeSet<String>)> {
         let server = stack::connect(self.stack, self.secrets, "postgres", "postgres").await?;
         sqlx::query(&format!("create database {AGAIN}")).execute(&server).await?;
         let again = stack::connect(self.stack, self.secrets, "postgres", AGAIN).await?;
@@ -100,7 +114,7 @@ impl<'a> Witness<'a> {
         let level = self.level(&again).await;
         engine.stop().await;
         level?;
-        Ok(hashes(&again).await?)
+        Ok((hashes(&again).await?, orders(&again).await?.into_keys().collect()))
     }
 
     async fn level(&self, read: &PgPool) -> Result<()> {
@@ -168,6 +182,18 @@ async fn hashes(read: &PgPool) -> Result<Hashes, sqlx::Error> {
         let schema = schema_of(model.name(), model.version());
         let tables = row_hashes(read, &schema).await?;
         all.extend(tables.into_iter().map(|(table, rows)| (format!("{schema}.{table}"), rows)));
+    }
+    Ok(all)
+}
+
+/// What reactors have ordered: the keys, each with the state of its order.
+async fn orders(read: &PgPool) -> Result<BTreeMap<String, String>, sqlx::Error> {
+    let mut all = BTreeMap::new();
+    for model in read_models().iter().filter(|model| model.gives_orders()) {
+        let schema = schema_of(model.name(), model.version());
+        let orders: Vec<(String, String)> =
+            sqlx::query_as(&format!("select key, state from {schema}.orders")).fetch_all(read).await?;
+        all.extend(orders);
     }
     Ok(all)
 }

@@ -9,6 +9,8 @@ use uuid::Uuid;
 pub enum Action {
     Register,
     RegisterDuplicate,
+    /// A stay in hospital begins: from then on the early warning looks at the patient.
+    Admit,
     Record,
     Amend,
     AmendIfMatch,

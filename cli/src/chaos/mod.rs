@@ -56,10 +56,10 @@ pub struct Options {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), value_name = "M")]
     minutes: u64,
     /// How many operations per second the clients try.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
+    #[arg(long, default_value_t = 800, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     ops_per_second: u32,
-    /// How many clients there are.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    /// How many clients there are. Each waits for its answer before it asks again: while a door hangs, few soon do nothing.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
     clients: u32,
     /// Fewer successful operations per second than this, on average over the run, are a breach too.
     #[arg(long, default_value_t = 50, value_name = "N")]

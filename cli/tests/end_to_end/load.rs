@@ -14,6 +14,8 @@ use crate::stack::Stack;
 
 const COMMANDS_PER_SECOND: u32 = 500;
 const QUERIES_PER_SECOND: u32 = 40;
+/// The first requests of each patient find nothing in any cache: they count for nothing.
+const WARM_UP: Duration = Duration::from_secs(15);
 
 /// What became of a request.
 pub struct Answer {
@@ -95,7 +97,9 @@ impl Load {
             http.get(format!("{read}{path}")).bearer_auth(&nurse)
         };
         let commands = tokio::spawn(paced(COMMANDS_PER_SECOND, command, stop.clone()));
-        Self { commands, queries: tokio::spawn(paced(QUERIES_PER_SECOND, query, stop.clone())), stop }
+        let queries = tokio::spawn(paced(QUERIES_PER_SECOND, query, stop.clone()));
+        tokio::time::sleep(WARM_UP).await;
+        Self { commands, queries, stop }
     }
 
     pub async fn end(self) -> Measured {

@@ -85,17 +85,15 @@ async fn ten_of_many_patients_are_erased_under_load() {
     stack.down().await;
 }
 
-/// Every read model is rebuilt while commands and queries go on: `NEXUS_TEST_PATIENTS` as above, `NEXUS_TEST_SHARE` is the
-/// rebuild's share of the time in percent.
+/// Every read model is rebuilt while commands and queries go on: `NEXUS_TEST_PATIENTS` as above.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes and a folder of patients"]
 async fn read_models_are_rebuilt_under_load() {
     let folder = std::env::var("NEXUS_TEST_PATIENTS").expect("NEXUS_TEST_PATIENTS is a folder of bundles");
-    let share = std::env::var("NEXUS_TEST_SHARE").unwrap_or("25".to_owned());
     let (sent, stack) = (Sent::folder(folder.as_ref()), Arc::new(Stack::start(&[]).await));
     let imported = stack.import(folder.as_ref()).await;
     assert_eq!(imported["refused"], json!(0), "{imported}");
-    rebuild::disturbs_nobody(stack.clone(), &sent.living(), &share).await;
+    rebuild::disturbs_nobody(stack.clone(), &sent.living()).await;
     Arc::into_inner(stack).unwrap().down().await;
 }
 

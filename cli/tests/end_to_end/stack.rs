@@ -18,7 +18,7 @@ use crate::DEADLINE;
 
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 /// Where the demo accounts of those who treat patients work; of the sample.
-const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
+pub const HOSPITAL: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 /// What the issue of the first release promises for a second `up`.
 const SECOND_UP_AT_MOST: std::time::Duration = std::time::Duration::from_secs(20);
 

@@ -1,6 +1,7 @@
 //! Reading the end of a partition, and everything from a place on. Blocking calls, on threads made for that.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -92,9 +93,31 @@ fn warn_of_stranger(record: &OwnedMessage, error: &RecordError) {
     tracing::warn!(partition, offset, error = error as &dyn std::error::Error, "a record of the topic is not ours");
 }
 
+/// A consumer that is closed on a thread of its own. Closing talks to the broker, and may never end without one: it would
+/// hold up whoever waits for what was read, and the end of the process.
+struct ClosedAside(Option<BaseConsumer>);
+
+impl Deref for ClosedAside {
+    type Target = BaseConsumer;
+
+    fn deref(&self) -> &BaseConsumer {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for ClosedAside {
+    fn drop(&mut self) {
+        let consumer = self.0.take();
+        let closing = std::thread::Builder::new().name("close-consumer".to_owned()).spawn(move || drop(consumer));
+        if let Err(error) = closing {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no thread to close a consumer on");
+        }
+    }
+}
+
 /// Reads with patience: each answer of Kafka's renews it, so that a large read takes the time it needs.
 struct Reader {
-    consumer: BaseConsumer,
+    consumer: ClosedAside,
     topic: String,
     patience: Duration,
     deadline: Instant,
@@ -104,7 +127,7 @@ impl Reader {
     fn connect(kafka: &KafkaArgs, topic: &str, patience: Duration) -> Result<Self, Error> {
         let mut config = kafka.client();
         config.set("group.id", "nexus-tail").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
-        let consumer = config.create().map_err(Error::unavailable)?;
+        let consumer = ClosedAside(Some(config.create().map_err(Error::unavailable)?));
         Ok(Self { consumer, topic: topic.to_owned(), patience, deadline: Instant::now() + patience })
     }
 

@@ -100,7 +100,7 @@ fn wanted(event: &Event) -> impl Iterator<Item = Order> {
             order(event, "no-show", end, end),
         ]
     });
-    orders.into_iter().flatten().filter(|order| order.due_at > event.recorded_at)
+    orders.into_iter().flatten().filter(|order| order.due_at > Some(event.recorded_at))
 }
 
 /// The key names the time that it is about: an appointment that is moved is reminded of anew.
@@ -109,7 +109,7 @@ fn order(event: &Event, command: &str, about: DateTime<Utc>, due_at: DateTime<Ut
     Order {
         key: format!("{NAME}/{appointment}/{command}/{}", about.timestamp_micros()),
         target: appointment,
-        due_at,
+        due_at: Some(due_at),
         path: format!("/v1/appointments/{appointment}/{command}"),
         body: json!({}),
     }

@@ -123,7 +123,7 @@ fn order(event: &Event, finding: &Finding) -> Order {
     Order {
         key: format!("{NAME}/{encounter}/{}-{}", event.partition, event.position),
         target: *encounter,
-        due_at: event.recorded_at,
+        due_at: None,
         path: format!("/v1/patients/{}/alerts", event.subject),
         body: json!({
             "encounter": encounter, "risk": risk.as_str(), "score": score, "assessedAt": event.recorded_at

@@ -25,6 +25,13 @@ pub(crate) struct Opened {
     pub(crate) erased: BTreeMap<Uuid, Option<i64>>,
 }
 
+impl Opened {
+    /// Whether nothing of the batch is any business of the read model's.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.unreadable.is_empty() && self.erased.is_empty()
+    }
+}
+
 #[derive(Clone, Copy)]
 pub(crate) struct Unreadable {
     pub(crate) position: i64,

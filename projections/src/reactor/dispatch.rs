@@ -21,8 +21,8 @@ const BATCH: i64 = 32;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Looks are at least so far apart where nothing was found: what is due may be locked by another process.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Wake-ups come by the hundred under load; they are gathered for so long.
-const GATHER: Duration = Duration::from_millis(5);
+/// Wake-ups come by the hundred under load, and few of them mean an order; they are gathered for so long.
+const GATHER: Duration = Duration::from_millis(20);
 /// The wait after the first attempt that failed, in seconds; it doubles from there.
 const RETRY_SECONDS: f64 = 0.25;
 const RETRY_SECONDS_MAX: f64 = 60.0;

@@ -23,7 +23,9 @@ pub struct Order {
     pub key: String,
     /// What it is about; of one target, what is caused first is sent first.
     pub target: Uuid,
-    pub due_at: DateTime<Utc>,
+    /// Nothing if it is due at once, whatever the clock of the process says that recorded its cause: one that is ahead must not
+    /// hold an order back, nor let a later one overtake it.
+    pub due_at: Option<DateTime<Utc>>,
     pub path: String,
     pub body: Value,
 }
@@ -31,8 +33,10 @@ pub struct Order {
 const INSERT: &str = "
     insert into orders (key, subject, target, partition, position, due_at, path, body, try_at)
     select key, subject, target, partition, position, due_at, path, body, due_at
-    from unnest($1::text[], $2::uuid[], $3::uuid[], $4::integer[], $5::bigint[], $6::timestamptz[], $7::text[],
-        $8::jsonb[]) as new (key, subject, target, partition, position, due_at, path, body)
+    from unnest($1::text[], $2::uuid[], $3::uuid[], $4::integer[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
+        $8::text[], $9::jsonb[])
+        as new (key, subject, target, partition, position, recorded_at, given, path, body)
+    cross join lateral (select coalesce(given, least(recorded_at, now())) as due_at) as due
     on conflict do nothing";
 
 /// Writes orders down, each with the event that caused it. One whose key is known stays as it is.
@@ -46,6 +50,7 @@ pub async fn place(tx: &mut PgConnection, orders: &[(&Event, Order)]) -> Result<
         .bind(orders.iter().map(|(_, order)| order.target).collect::<Vec<_>>())
         .bind(orders.iter().map(|(cause, _)| cause.partition).collect::<Vec<_>>())
         .bind(orders.iter().map(|(cause, _)| cause.position).collect::<Vec<_>>())
+        .bind(orders.iter().map(|(cause, _)| cause.recorded_at).collect::<Vec<_>>())
         .bind(orders.iter().map(|(_, order)| order.due_at).collect::<Vec<_>>())
         .bind(orders.iter().map(|(_, order)| order.path.as_str()).collect::<Vec<_>>())
         .bind(orders.iter().map(|(_, order)| Json(&order.body)).collect::<Vec<_>>())

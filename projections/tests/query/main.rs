@@ -14,6 +14,7 @@ mod fhir;
 mod forgetting;
 mod invariance;
 mod killed;
+mod orders;
 mod oversize;
 mod own_write;
 mod parked;

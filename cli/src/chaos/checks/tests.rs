@@ -60,6 +60,8 @@ fn good() -> (Vec<Operation>, Evidence) {
         parked: 0,
         served: hashes("a"),
         folded_again: hashes("a"),
+        orders: BTreeMap::new(),
+        ordered_again: BTreeSet::new(),
     };
     (history, evidence)
 }
@@ -70,6 +72,21 @@ fn check(break_it: impl Fn(&mut Vec<Operation>, &mut Evidence), expected: &[&str
     break_it(&mut history, &mut evidence);
     let found: BTreeSet<_> = all(&history, &evidence).into_iter().map(|breach| breach.check).collect();
     assert_eq!(found, expected.iter().copied().collect());
+}
+
+/// Another event of an alert, at this position.
+fn add_alert(evidence: &mut Evidence, sequence: i64, position: i64) {
+    let alert = Event { version: Version { resource_type: ALERT.to_owned(), ..version(sequence) }, ..event(position) };
+    evidence.log.push(alert.clone());
+    evidence.topic.push(alert);
+    evidence.heads.insert(3, position);
+}
+
+/// A good run in which a patient had an alert.
+fn with_an_alert(evidence: &mut Evidence) {
+    add_alert(evidence, 1, 4);
+    evidence.orders.insert("order".to_owned(), "done".to_owned());
+    evidence.ordered_again.insert("order".to_owned());
 }
 
 const LOST: &str = "no acknowledged command lost";
@@ -137,6 +154,25 @@ fn a_topic_that_differs_is_seen() {
     );
     check(|_, evidence| evidence.topic[4].digest = [0; 32], &[KAFKA]);
     check(|_, evidence| evidence.topic = vec![event(2), event(1), event(3)], &[KAFKA]);
+}
+
+#[test]
+fn an_order_that_is_carried_out_twice_or_never_is_seen() {
+    const ORDERED: &str = "each order carried out once";
+    check(|_, evidence| with_an_alert(evidence), &[]);
+    let breaks: [fn(&mut Evidence); 4] = [
+        |evidence| drop(evidence.orders.insert("order".to_owned(), "due".to_owned())),
+        |evidence| evidence.orders.clear(),
+        |evidence| drop(evidence.orders.insert("another".to_owned(), "done".to_owned())),
+        |evidence| add_alert(evidence, 2, 5),
+    ];
+    for break_it in breaks {
+        let broken = |_: &mut Vec<Operation>, evidence: &mut Evidence| {
+            with_an_alert(evidence);
+            break_it(evidence);
+        };
+        check(broken, &[ORDERED]);
+    }
 }
 
 #[test]

@@ -212,3 +212,18 @@ pub(super) async fn positions(on: impl sqlx::PgExecutor<'_>, name: Name<'_>) -> 
             .await?;
     Ok(rows.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_to_fill_a_slice_and_no_further() {
+        let quick = |batch, _| next_batch(batch, SLICE / 2);
+        let slow = |batch, _| next_batch(batch, SLICE * 2);
+        assert_eq!(next_batch(100, SLICE / 2), 200);
+        assert_eq!(next_batch(100, SLICE * 2), 50);
+        assert_eq!((0..20).fold(BATCH_EVENTS_MIN, quick), BATCH_EVENTS_MAX);
+        assert_eq!((0..20).fold(BATCH_EVENTS_MAX, slow), BATCH_EVENTS_MIN);
+    }
+}
