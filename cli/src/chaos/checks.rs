@@ -217,12 +217,12 @@ fn each_order_is_carried_out_once(evidence: &Evidence) -> Vec<Breach> {
     let check = "each order carried out once";
     let Evidence { orders, ordered_again, .. } = evidence;
     let undone: Vec<_> = orders.iter().filter(|(_, state)| *state != "done").collect();
-    let differing: Vec<_> = ordered_again.iter().filter(|key| !orders.contains_key(*key)).collect();
+    let missing: Vec<_> = ordered_again.iter().filter(|key| !orders.contains_key(*key)).collect();
     let beyond: Vec<_> = orders.keys().filter(|key| !ordered_again.contains(*key)).collect();
     let alerts = evidence.log.iter().filter(|event| event.version.resource_type == ALERT).count();
     let mut breaches: Vec<_> = [
         cases(check, "orders are not carried out", &undone),
-        cases(check, "orders of a fresh fold are missing", &differing),
+        cases(check, "orders of a fresh fold are missing", &missing),
         cases(check, "orders are none of a fresh fold", &beyond),
     ]
     .into_iter()

@@ -27,7 +27,7 @@ const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 pub async fn leaves_nothing_and_nobody_else_notices(stack: &Stack, sent: &Sent, gone: &[&str], worked_on: &str) {
     let needles = needles(sent, gone);
     assert!(needles.len() >= 3 * gone.len(), "too little to search for: {}", needles.len());
-    stack.take_into_care(worked_on).await;
+    stack.take_into_care(&[worked_on]).await;
     stack.wait_until_read_models_are_level().await;
     let (read, keys) = (stack.database("nexus_read").await, stack.database("nexus_keys").await);
     keys.execute("create table backup as select * from subject_keys").await.unwrap();

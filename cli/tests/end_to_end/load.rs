@@ -67,9 +67,7 @@ pub struct Measured {
 impl Load {
     /// Of living patients, who come to where the demo accounts work.
     pub async fn start(stack: Arc<Stack>, patients: &[&str]) -> Self {
-        for id in patients {
-            stack.take_into_care(id).await;
-        }
+        stack.take_into_care(patients).await;
         stack.wait_until_read_models_are_level().await;
         let stop = CancellationToken::new();
         let [service, nurse] = ["service", "nurse"].map(|role| stack.token(role));

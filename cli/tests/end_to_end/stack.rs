@@ -145,13 +145,16 @@ impl Stack {
         }
     }
 
-    /// Begins an encounter where the nurse works: without one the record is not theirs to read or write in.
-    pub async fn take_into_care(&self, patient: &str) {
+    /// Begins an encounter of each patient where the nurse works: without one the record is not theirs to read or write in.
+    pub async fn take_into_care(&self, patients: &[&str]) {
+        let nurse = self.token("nurse");
         let class = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"});
         let body = json!({"class": class, "organization": HOSPITAL});
-        let url = format!("{}/v1/patients/{patient}/encounters", self.write_door());
-        let begun = self.send(self.http.post(url).bearer_auth(self.token("nurse")).json(&body)).await;
-        assert_eq!(begun.status(), StatusCode::CREATED, "{}", begun.text().await.unwrap());
+        for patient in patients {
+            let url = format!("{}/v1/patients/{patient}/encounters", self.write_door());
+            let begun = self.send(self.http.post(url).bearer_auth(&nurse).json(&body)).await;
+            assert_eq!(begun.status(), StatusCode::CREATED, "{}", begun.text().await.unwrap());
+        }
     }
 
     pub fn token(&self, role: &str) -> String {

@@ -77,8 +77,8 @@ pub async fn read(pool: &PgPool, name: Name<'_>, partition: i32) -> Result<Optio
     row.as_ref().map(ownership).transpose()
 }
 
-/// Moves a checkpoint on, and with that locks it until the transaction ends, if `tx` is in one. Answers how many events of the partition
-/// are parked, or nothing if the partition is no longer the caller's or no longer where the caller left it.
+/// Moves a checkpoint on, and with that locks it until the transaction ends, if `tx` is in one. Answers how many events of
+/// the partition are parked, or nothing if the partition is no longer the caller's or no longer where the caller left it.
 pub async fn advance(
     tx: &mut PgConnection,
     name: Name<'_>,

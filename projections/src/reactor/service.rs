@@ -55,7 +55,7 @@ impl Reactor {
     }
 
     /// Carries out orders until told to stop.
-    pub async fn dispatch(self, stop: CancellationToken) {
+    async fn dispatch(self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         let mut wakes = Vec::new();
         for reactor in reactors() {

@@ -98,8 +98,8 @@ impl Rebuild {
         model: Arc<dyn ReadModel>,
         pace: Pace,
     ) -> Self {
-        // Comparing reads every row: with one processor, and not with all there are.
         let database = database.clone().application_name("projector rebuild");
+        // Comparing reads every row: with one processor, and not with all there are.
         let database = database.options([("max_parallel_workers_per_gather", "0")]);
         let pool = PgPoolOptions::new().max_connections(SIDE_CONNECTIONS).connect_lazy_with(database.clone());
         Self { fold: Fold { model, keyring }, database, pool, log, pace }
