@@ -61,7 +61,10 @@ pub async fn leaves_nothing_and_nobody_else_notices(stack: &Stack, sent: &Sent, 
     nothing_is_found(stack, &needles).await;
     rows::are_those_of_an_undisturbed_fold(stack).await;
 
-    let restore = "set session_replication_role = replica; delete from erasures; delete from subject_keys;
+    // Keys that were made since the backup stay: the access log takes another each minute, and what it seals with one that is
+    // lost is lost for good. That is not what is tried here.
+    let restore = "set session_replication_role = replica; delete from erasures;
+        delete from subject_keys where subject in (select subject from backup);
         insert into subject_keys select * from backup; drop table backup; set session_replication_role = default";
     keys.execute(restore).await.unwrap();
     let pids = stack.pids().await;

@@ -217,6 +217,31 @@ async fn what_can_not_be_applied_is_parked_in_the_new_version_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_new_version_parks_is_named_before_the_switch() {
+    let world = World::new(10).await;
+    let toy = Toy::named("toy");
+    let engine = Engine::start(&world.config(), vec![toy.clone()]);
+    let events = world.publish(1_000).await;
+    world.wait_caught_up(&toy).await;
+    let bad = &events[300];
+    toy.poison.lock().unwrap().insert(bad.header.aggregate_id, Poison::Code);
+    let stop = CancellationToken::new();
+    let rebuild = world.rebuild(toy.clone(), FAST);
+    let running = rebuild.begin().await.unwrap();
+    running.fill(&stop, |_| {}).await.unwrap();
+    let comparison = running.compare(&stop).await.unwrap();
+    assert!(!comparison.is_equal());
+    let [named] = &comparison.parked[..] else { panic!("{comparison:?}") };
+    assert_eq!(
+        (named.subject, named.position, named.reason.as_str()),
+        (bad.header.subject, bad.position, "toy.poison")
+    );
+    assert_eq!((comparison.parked_served, comparison.parked_new), (0, named.waiting));
+    engine.stop().await;
+    world.gone().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_erased_is_forgotten_in_what_is_kept() {
     let world = World::new(10).await;
     let toy = Toy::named("toy");

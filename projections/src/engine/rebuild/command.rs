@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Comparison, OneSubject, Pace, Progress, Rebuild, Running, TableComparison};
-use crate::engine::parked::{Keys, model, read_model};
+use crate::engine::parked::{Keys, ParkedSubject, model, read_model};
 use crate::engine::versions;
 use crate::read_model::{Log, ReadModel};
 use crate::registry::all_read_models;
@@ -340,7 +340,7 @@ fn tell(running: &Running<'_>, read_model: &str, progress: Progress, told: &mut 
 }
 
 fn say_compared(read_model: &str, comparison: &Comparison, took: Duration, out: &mut impl Write) -> anyhow::Result<()> {
-    let Comparison { served_version, version, events, tables } = comparison;
+    let Comparison { served_version, version, events, parked_served, parked_new, parked, tables } = comparison;
     let rows: i64 = tables.iter().map(|it| it.same).sum();
     let verdict = if comparison.is_equal() { "equal" } else { "DIFFERENT" };
     let seconds = took.as_secs_f64();
@@ -350,6 +350,15 @@ fn say_compared(read_model: &str, comparison: &Comparison, took: Duration, out: 
          {rows} rows in common, {} tables ({seconds:.1} s)",
         tables.len()
     )?;
+    if parked_served + parked_new > 0 {
+        writeln!(
+            out,
+            "  {parked_served} events are parked in version {served_version}, {parked_new} in version {version}"
+        )?;
+    }
+    for ParkedSubject { subject, partition, position, reason, waiting, .. } in parked {
+        writeln!(out, "    {subject} at {partition}/{position} ({reason}), {waiting} waiting (version {version})")?;
+    }
     say_differences(tables, &format!("version {served_version}"), &format!("version {version}"), out)
 }
 

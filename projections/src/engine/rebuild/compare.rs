@@ -15,9 +15,10 @@ use super::fill::positions;
 use super::{RebuildError, Running};
 use crate::engine::checkpoint::Name;
 use crate::engine::hashes::{Columns, columns, primary_key, row_hash};
+use crate::engine::parked::{ParkedSubject, list};
 use crate::read_model::schema_of;
 
-/// Of each table and each version, so many rows are named that the other does not have.
+/// Of each table and each version, so many rows are named that the other does not have; and so many subjects that are parked.
 const NAMED_MAX: usize = 20;
 
 /// Two versions of a read model at one position.
@@ -28,6 +29,11 @@ pub struct Comparison {
     pub version: i32,
     /// How many events both have seen.
     pub events: i64,
+    /// How many of them are parked in each: what would stand still after the switch.
+    pub parked_served: i64,
+    pub parked_new: i64,
+    /// Some of the subjects that are parked in the new one, and why.
+    pub parked: Vec<ParkedSubject>,
     pub tables: Vec<TableComparison>,
 }
 
@@ -57,9 +63,10 @@ pub struct Difference {
 }
 
 impl Comparison {
-    /// Whether every row of one is in the other.
+    /// Whether every row of one is in the other, and the new one has no more parked.
     pub fn is_equal(&self) -> bool {
-        self.tables.iter().all(|it| it.only_served == 0 && it.only_new == 0 && it.columns_apart.is_empty())
+        self.parked_new <= self.parked_served
+            && self.tables.iter().all(|it| it.only_served == 0 && it.only_new == 0 && it.columns_apart.is_empty())
     }
 }
 
@@ -70,6 +77,7 @@ impl Running<'_> {
         let mut snapshot = PgConnection::connect_with(&options).await?;
         let mut snapshot = snapshot.begin_with("begin transaction isolation level repeatable read read only").await?;
         let until = positions(&mut *snapshot, self.served).await?;
+        let parked_served = parked_events(&mut snapshot, self.served).await?;
         self.lanes(stop).await?.fill_until(self, &until, stop).await?;
         let side = PgPoolOptions::new().max_connections(1).connect_with((*options).clone()).await?;
         let mut new = side.acquire().await?;
@@ -99,9 +107,18 @@ impl Running<'_> {
             tables.push(compared);
         }
         snapshot.rollback().await?;
-        let (served_version, version) = (self.served.version, self.version());
-        Ok(Comparison { served_version, version, events: until.values().sum(), tables })
+        let parked_new = parked_events(&mut new, self.target.name).await?;
+        let parked = list(&self.rebuild.pool, self.target.name, NAMED_MAX as i64).await?;
+        let (served_version, version, events) = (self.served.version, self.version(), until.values().sum());
+        Ok(Comparison { served_version, version, events, parked_served, parked_new, parked, tables })
     }
+}
+
+async fn parked_events(on: &mut PgConnection, name: Name<'_>) -> Result<i64, sqlx::Error> {
+    let parked = sqlx::query_scalar(
+        "select coalesce(sum(parked), 0)::bigint from projection.checkpoints where read_model = $1 and version = $2",
+    );
+    parked.bind(name.read_model).bind(name.version).fetch_one(on).await
 }
 
 /// One of the two sets of rows that are compared.
@@ -192,4 +209,24 @@ async fn merge(
         }
     }
     Ok([only.remove(&false).unwrap_or_default(), only.remove(&true).unwrap_or_default()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_stand_still_after_the_switch_is_a_difference() {
+        let comparison = |parked_served, parked_new| Comparison {
+            served_version: 1,
+            version: 2,
+            events: 10,
+            parked_served,
+            parked_new,
+            parked: Vec::new(),
+            tables: vec![TableComparison { same: 3, ..TableComparison::default() }],
+        };
+        assert!(comparison(0, 0).is_equal() && comparison(2, 2).is_equal() && comparison(2, 1).is_equal());
+        assert!(!comparison(0, 1).is_equal() && !comparison(2, 3).is_equal());
+    }
 }
