@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::read_model::{ApplyError, Event, ReadModel};
 
+pub(crate) use query::{Of, Row, StandingAlert, open, standing};
 pub use routes::router;
 
 /// The read model's name.

@@ -33,8 +33,11 @@ pub struct StandingAlert {
 }
 
 #[derive(FromRow)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub alert: Uuid,
+    sequence: i64,
+    /// The version of the person's entry, if there is any.
+    person_sequence: Option<i64>,
     patient: Uuid,
     encounter: Uuid,
     location: Option<Uuid>,
@@ -46,7 +49,8 @@ pub(super) struct Row {
 }
 
 const STANDING: &str = "
-    select alert, alerts.patient, encounter, location, risk, score, raised_at, changed_at, people.sealed as person
+    select alert, alerts.sequence, people.sequence as person_sequence, alerts.patient, encounter, location, risk, score,
+        raised_at, changed_at, people.sealed as person
     from alerts left join stays using (encounter) left join people on people.patient = alerts.patient
     where risk is not null and ($1::uuid is null or location = $1) and ($2::uuid is null or alerts.patient = $2)
         and ($3::uuid is null or alert > $3)
@@ -54,13 +58,13 @@ const STANDING: &str = "
     limit $4";
 
 /// Whose alerts.
-pub(super) enum Of {
+pub(crate) enum Of {
     Ward(Uuid),
     Patient(Uuid),
 }
 
 /// One more row than the limit.
-pub(super) async fn standing(api: &QueryApi, of: Of, after: Option<Uuid>, limit: i64) -> Result<Vec<Row>, Problem> {
+pub(crate) async fn standing(api: &QueryApi, of: Of, after: Option<Uuid>, limit: i64) -> Result<Vec<Row>, Problem> {
     let (location, patient) = match of {
         Of::Ward(location) => (Some(location), None),
         Of::Patient(patient) => (None, Some(patient)),
@@ -84,7 +88,7 @@ pub(super) async fn exists(api: &QueryApi, patient: Uuid) -> Result<bool, Proble
 }
 
 /// Opens a page. Who is not known here (yet) has no name; of whom the key is gone, there is nothing to show.
-pub(super) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<StandingAlert>, Problem> {
+pub(crate) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<StandingAlert>, Problem> {
     let patients: Vec<Uuid> = rows.iter().filter(|row| row.person.is_some()).map(|row| row.patient).collect();
     let people: Vec<Option<Person>> = api.open(rows.iter().filter_map(Row::person).collect()).await?;
     let people: HashMap<Uuid, Option<Person>> = patients.into_iter().zip(people).collect();
@@ -97,6 +101,11 @@ pub(super) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<StandingA
 }
 
 impl Row {
+    /// Another one whenever the alert would read differently on the same ward.
+    pub(crate) fn state(&self) -> (Uuid, i64, Option<i64>) {
+        (self.alert, self.sequence, self.person_sequence)
+    }
+
     fn person(&self) -> Option<Sealed> {
         let bytes = self.person.clone()?;
         Some(Sealed { subject: self.patient, context: people::context(NAME, self.patient), bytes })

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use futures::future::BoxFuture;
 use nexus_auth::Caller;
-use nexus_auth::policy::{Action, ResourceContext};
+use nexus_auth::policy::{Action, Circumstances, Decision, ResourceContext, decide};
 use nexus_web::access::LongAccess;
 use nexus_web::extract::{Path, Query};
 use nexus_web::pipeline::{Authenticated, authorize};
@@ -22,31 +22,41 @@ use super::query::{self, CensusEntry, Row};
 use crate::query_api::feed::{Feed, FeedEvent, LastEventId, Out, Paced, Source, Stopping, digest};
 use crate::query_api::page;
 use crate::query_api::{After, LIST_LIMIT_MAX, PositionOnly, QueryApi};
+use crate::ward_alerts::{self, Of, StandingAlert};
 
 pub(super) fn router() -> OpenApiRouter<QueryApi> {
     OpenApiRouter::new().routes(routes!(follow_ward))
 }
 
-/// The patients of a ward.
+/// The patients of a ward, or the alerts that stand there.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct WardState {
-    items: Vec<CensusEntry>,
-    /// Whether there are more, which stand in the census only.
+pub struct WardState<T> {
+    items: Vec<T>,
+    /// Whether there are more, which stand in the list only.
     more: bool,
 }
 
-/// Follow who is in a ward.
+/// What a ward's feed tells.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum WardNews {
+    Census(WardState<CensusEntry>),
+    Alerts(WardState<StandingAlert>),
+}
+
+/// Follow who is in a ward, and who has to be looked after.
 ///
-/// Server-sent events: `ready` once the feed is open, then `census` with all the patients of the ward, at once and
-/// whenever that changes; `end` with the reason when the door ends the feed. A feed that is opened with the id of a `census`
-/// as `Last-Event-ID` tells nothing until the ward is another than it was then.
+/// Server-sent events: `ready` once the feed is open, then `census` with all the patients of the ward and `alerts` with all
+/// alerts that stand there, each at once and whenever it changes; `end` with the reason when the door ends the feed. A feed
+/// that is opened with the id of a `census` or `alerts` as `Last-Event-ID` tells nothing until the ward is another than it
+/// was then. A token whose scopes do not cover alerts is told the census alone.
 #[utoipa::path(
     get,
     path = "/v1/wards/{location}/feed",
     tag = "Wards",
     params(("location" = Uuid, Path, description = "The id of the Location"), PositionOnly, After, LastEventId),
     responses(
-        (status = 200, description = "The feed; the data of `census`", body = WardState, content_type = "text/event-stream"),
+        (status = 200, description = "The feed; the data of `census` and of `alerts`", body = WardNews, content_type = "text/event-stream"),
         (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -66,7 +76,9 @@ async fn follow_ward(
     let scope = format!("feed/wards/{location}");
     let told = last.read::<Told>(&api, &scope)?.unwrap_or_default();
     let place = api.feeds().enter(&caller)?;
-    api.wait(NAME, &after).await?;
+    for read_model in [NAME, ward_alerts::NAME] {
+        api.wait(read_model, &after).await?;
+    }
     let ready = FeedEvent::ready(api.cursor(&scope, &told));
     let paced = api.paced();
     let source = FollowWard { api: api.clone(), caller: caller.clone(), location, scope, told, paced, recorded };
@@ -78,6 +90,8 @@ async fn follow_ward(
 struct Told {
     /// The digest of the census.
     census: Option<String>,
+    /// The digest of the alerts.
+    alerts: Option<String>,
 }
 
 struct FollowWard {
@@ -92,7 +106,11 @@ struct FollowWard {
 
 impl Source for FollowWard {
     fn look<'a>(&'a mut self, out: &'a Out) -> BoxFuture<'a, Result<(), Problem>> {
-        Box::pin(self.tell_census(out))
+        Box::pin(async move {
+            // First of all who needs somebody.
+            self.tell_alerts(out).await?;
+            self.tell_census(out).await
+        })
     }
 
     fn woken(&mut self) -> BoxFuture<'_, ()> {
@@ -101,6 +119,24 @@ impl Source for FollowWard {
 }
 
 impl FollowWard {
+    async fn tell_alerts(&mut self, out: &Out) -> Result<(), Problem> {
+        // Looked at without a record of it: a token that may not see them asks for none.
+        let seen = decide(&self.caller, Action::ReadAlerts, &ResourceContext::none(), &Circumstances::default());
+        if seen != Decision::Allow {
+            return Ok(());
+        }
+        let limit = LIST_LIMIT_MAX.into();
+        let mut rows = ward_alerts::standing(&self.api, Of::Ward(self.location), None, limit).await?;
+        let more = page::cut(&mut rows, limit);
+        let now = digest(&(rows.iter().map(ward_alerts::Row::state).collect::<Vec<_>>(), more));
+        if self.told.alerts.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        let items = self.shown(Action::ReadAlerts, ward_alerts::open(&self.api, rows)).await?;
+        self.told.alerts = Some(now);
+        self.tell(out, "alerts", WardNews::Alerts(WardState { items, more })).await
+    }
+
     async fn tell_census(&mut self, out: &Out) -> Result<(), Problem> {
         let limit = LIST_LIMIT_MAX.into();
         let mut rows = query::of_ward(&self.api, self.location, None, limit).await?;
@@ -109,12 +145,21 @@ impl FollowWard {
         if self.told.census.as_ref() == Some(&now) {
             return Ok(());
         }
-        let opened = self.recorded.portion(async {
-            authorize(&self.caller, Action::ReadCensus, &ResourceContext::none())?;
-            query::open(&self.api, rows).await
-        });
-        let state = WardState { items: opened.await?, more };
+        let items = self.shown(Action::ReadCensus, query::open(&self.api, rows)).await?;
         self.told.census = Some(now);
-        out.send(FeedEvent::new("census", self.api.cursor(&self.scope, &self.told), &state)?).await
+        self.tell(out, "census", WardNews::Census(WardState { items, more })).await
+    }
+
+    /// Opens a portion once its record is durable, and asks once more by what right.
+    async fn shown<T>(&self, action: Action, opening: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        let opened = self.recorded.portion(async {
+            authorize(&self.caller, action, &ResourceContext::none())?;
+            opening.await
+        });
+        opened.await
+    }
+
+    async fn tell(&self, out: &Out, name: &'static str, news: WardNews) -> Result<(), Problem> {
+        out.send(FeedEvent::new(name, self.api.cursor(&self.scope, &self.told), &news)?).await
     }
 }

@@ -41,6 +41,7 @@ async fn a_version_is_filled_compared_and_switched_to_under_load() {
     let engines =
         [Engine::start(&world.config(), vec![toy.clone()]), Engine::start(&world.config(), vec![toy.clone()])];
     world.publish(3_000).await;
+    world.wait_caught_up(&toy).await;
     let (enough, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
     let load = tokio::spawn({
         let (world, enough) = (world.clone(), enough.clone());

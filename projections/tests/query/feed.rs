@@ -374,27 +374,90 @@ fn stay(id: Uuid, patient: Uuid, status: &str, ward: Uuid) -> Value {
         "class": {"code": "IMP"}, "location": [{"location": reference("Location", ward)}]})
 }
 
+fn flag(id: Uuid, patient: Uuid, encounter: Uuid, risk: &str) -> Value {
+    json!({"resourceType": "Flag", "id": id, "status": if risk == "low" { "inactive" } else { "active" },
+        "subject": reference("Patient", patient), "encounter": reference("Encounter", encounter),
+        "code": {"coding": [{"system": "urn:nexushealth:early-warning-risk", "code": risk},
+            {"system": "urn:nexushealth:news2-score", "code": "7"}]}})
+}
+
+/// The family names in what is told of a ward, which must be of this kind.
+#[track_caller]
+fn families(told: &Told, kind: &str) -> Vec<String> {
+    assert_eq!(told.name, kind);
+    let items = told.data["items"].as_array().unwrap().iter();
+    items.map(|item| item["person"]["name"][0]["family"].as_str().unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn a_ward_is_told_whenever_it_is_another_one() {
     let ward = Ward::new(QUICK).await;
     let (location, other, encounter) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let path = format!("/v1/wards/{location}/feed");
     let mut client = Client::open(&ward.door, &ward.nurse, &path, None).await;
-    let patients = |told: &Told| {
-        assert_eq!(told.name, "census");
-        let items = told.data["items"].as_array().unwrap().iter();
-        items.map(|item| item["person"]["name"][0]["family"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    assert!(patients(&client.next().await.unwrap()).is_empty());
+    assert!(families(&client.next().await.unwrap(), "alerts").is_empty());
+    assert!(families(&client.next().await.unwrap(), "census").is_empty());
     ward.world.record_only([stay(encounter, ward.id, "in-progress", location)]).await;
-    assert_eq!(patients(&client.next().await.unwrap()), ["Cormier"]);
+    assert_eq!(families(&client.next().await.unwrap(), "census"), ["Cormier"]);
     // What is as it was told is not told again.
     let mut again = Client::open(&ward.door, &ward.nurse, &path, Some(&client.last_id)).await;
     let more = json!({"location": other, "at": "2026-11-24T12:00:00Z"});
     let moved = ward.world.event("Transferred", stay(encounter, ward.id, "in-progress", other), more).await;
     ward.world.apply(&[moved]).await;
-    assert!(patients(&again.next().await.unwrap()).is_empty());
-    assert!(patients(&client.next().await.unwrap()).is_empty());
+    assert!(families(&again.next().await.unwrap(), "census").is_empty());
+    assert!(families(&client.next().await.unwrap(), "census").is_empty());
+}
+
+#[tokio::test]
+async fn a_ward_is_told_who_has_to_be_looked_after() {
+    let ward = Ward::new(QUICK).await;
+    let (location, encounter, alert) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let path = format!("/v1/wards/{location}/feed");
+    ward.world.record_only([stay(encounter, ward.id, "in-progress", location)]).await;
+    let mut client = Client::open(&ward.door, &ward.nurse, &path, None).await;
+    assert!(families(&client.next().await.unwrap(), "alerts").is_empty());
+    assert_eq!(families(&client.next().await.unwrap(), "census"), ["Cormier"]);
+    let assess = async |event: &str, risk: &str| {
+        let event =
+            ward.world.event_of("Alert", event, flag(alert, ward.id, encounter, risk), json!({"notes": []})).await;
+        ward.world.apply(&[event]).await;
+    };
+    let risks = |told: &Told| {
+        assert_eq!(told.name, "alerts");
+        let items = told.data["items"].as_array().unwrap().iter();
+        items.map(|item| item["risk"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assess("Raised", "medium").await;
+    let told = client.next().await.unwrap();
+    assert_eq!((risks(&told), families(&told, "alerts")), (vec!["medium".to_owned()], vec!["Cormier".to_owned()]));
+    // Neither is told again after a break; what changed meanwhile is.
+    let last = client.last_id.clone();
+    assess("Escalated", "high").await;
+    assert_eq!(risks(&client.next().await.unwrap()), ["high"]);
+    let mut again = Client::open(&ward.door, &ward.nurse, &path, Some(&last)).await;
+    assert_eq!(risks(&again.next().await.unwrap()), ["high"]);
+    assess("Cleared", "low").await;
+    assert!(risks(&client.next().await.unwrap()).is_empty());
+    assert!(risks(&again.next().await.unwrap()).is_empty());
+}
+
+/// An app that was given the census is told the census, and no alert.
+#[tokio::test]
+async fn a_token_whose_scopes_do_not_cover_alerts_is_told_none() {
+    let ward = Ward::new(QUICK).await;
+    let (location, encounter) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut claims = ward.world.issuer.claims("nurse", &[Role::Nurse], None);
+    claims["scope"] = json!("user/Encounter.rs");
+    let app = ward.world.issuer.mint(&claims);
+    let mut client = Client::open(&ward.door, &app, &format!("/v1/wards/{location}/feed"), None).await;
+    assert!(families(&client.next().await.unwrap(), "census").is_empty());
+    let started = ward.world.recorded(stay(encounter, ward.id, "in-progress", location)).await;
+    let raised = flag(Uuid::new_v4(), ward.id, encounter, "high");
+    let raised = ward.world.event_of("Alert", "Raised", raised, json!({"notes": []})).await;
+    ward.world.apply(&[started, raised]).await;
+    assert_eq!(families(&client.next().await.unwrap(), "census"), ["Cormier"]);
+    ward.stop.cancel();
+    assert_eq!(client.end().await, "stopping");
 }
 
 #[tokio::test]
