@@ -1,5 +1,6 @@
 //! The topic: what a record looks like, how the topic is made, where its partitions end.
 
+mod close;
 mod look;
 mod record;
 mod tail;
@@ -16,6 +17,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::error::Error;
 
+pub use close::close_aside;
 pub use record::{RecordError, parse_record, record_headers, record_key};
 pub use tail::read_partition;
 pub(crate) use tail::tails;

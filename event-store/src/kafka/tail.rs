@@ -10,6 +10,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::KafkaArgs;
+use super::close::close_aside;
 use super::look::{Look, RECORDS_FACTOR, RECORDS_FIRST};
 use super::record::{self, RecordError, parse_record};
 use crate::error::Error;
@@ -93,8 +94,7 @@ fn warn_of_stranger(record: &OwnedMessage, error: &RecordError) {
     tracing::warn!(partition, offset, error = error as &dyn std::error::Error, "a record of the topic is not ours");
 }
 
-/// A consumer that is closed on a thread of its own. Closing talks to the broker, and may never end without one: it would
-/// hold up whoever waits for what was read, and the end of the process.
+/// A consumer that nobody waits for when it is dropped.
 struct ClosedAside(Option<BaseConsumer>);
 
 impl Deref for ClosedAside {
@@ -107,11 +107,7 @@ impl Deref for ClosedAside {
 
 impl Drop for ClosedAside {
     fn drop(&mut self) {
-        let consumer = self.0.take();
-        let closing = std::thread::Builder::new().name("close-consumer".to_owned()).spawn(move || drop(consumer));
-        if let Err(error) = closing {
-            tracing::warn!(error = &error as &dyn std::error::Error, "no thread to close a consumer on");
-        }
+        drop(close_aside(self.0.take()));
     }
 }
 

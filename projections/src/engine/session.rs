@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nexus_event_store::kafka::KafkaArgs;
+use nexus_event_store::kafka::{KafkaArgs, close_aside};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{Offset, error::KafkaError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -239,18 +239,8 @@ impl Session {
     async fn leave(mut self, watch: Watch) {
         stop_all(self.lanes.drain().map(|(_, lane)| lane).collect(), self.host.limits.handover_max).await;
         watch.end().await;
-        // Closing talks to the broker, which may take its time, or never answer. On a thread of its own, a consumer that
-        // can't be closed holds up nothing: not the next one, and not the end of the process.
-        let (closed, closing) = oneshot::channel();
         let read_model = self.host.name();
-        let close = move || {
-            drop(self);
-            // Nobody may be waiting any more.
-            closed.send(()).ok();
-        };
-        let started = std::thread::Builder::new().name("close-consumer".to_owned()).spawn(close);
-        let in_time = tokio::time::timeout(LEAVE_MAX, closing).await;
-        if started.is_err() || !matches!(in_time, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(LEAVE_MAX, close_aside(self)).await, Ok(Ok(()))) {
             tracing::warn!(read_model, "a consumer could not be closed in order");
         }
     }
