@@ -20,6 +20,7 @@ mod sealed;
 mod served;
 mod service;
 mod state;
+mod ward_feed;
 
 pub use access::{Access, Part};
 pub use after::{After, PositionOnly};

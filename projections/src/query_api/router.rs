@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{QueryApi, erasure, health, lag_feed, openapi, parked};
+use super::{QueryApi, erasure, health, lag_feed, openapi, parked, ward_feed};
 use crate::{
     access_grants, access_log, appointments, fhir_resources, patient_chart, patient_directory, population, timeline,
     vital_signs, ward_alerts, ward_census,
@@ -28,6 +28,7 @@ pub(super) fn documented() -> OpenApiRouter<QueryApi> {
         .merge(timeline::router())
         .merge(ward_census::router())
         .merge(ward_alerts::router())
+        .merge(ward_feed::router())
         .merge(appointments::router())
         .merge(population::router())
         .merge(fhir_resources::router())

@@ -1,7 +1,6 @@
 //! Who is here now, by ward.
 
 mod apply;
-mod feed;
 mod query;
 mod routes;
 
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use crate::read_model::{ApplyError, Event, ReadModel};
 
+pub(crate) use query::{CensusEntry, Row, of_ward, open};
 pub use routes::router;
 
 /// The read model's name.

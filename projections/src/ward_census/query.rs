@@ -48,7 +48,7 @@ pub(super) struct Private {
 }
 
 #[derive(FromRow)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub encounter: Uuid,
     sequence: i64,
     /// The version of the person's entry, if there is any.
@@ -79,7 +79,7 @@ const COUNTS: &str = "
     limit $2";
 
 /// One more row than the limit.
-pub(super) async fn of_ward(
+pub(crate) async fn of_ward(
     api: &QueryApi,
     location: Uuid,
     after: Option<Uuid>,
@@ -95,7 +95,7 @@ pub(super) async fn of_ward(
 }
 
 /// Opens a page. An encounter whose patient is not known here (yet) has a person without a name.
-pub(super) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<CensusEntry>, Problem> {
+pub(crate) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<CensusEntry>, Problem> {
     let private: Vec<Option<Private>> = api.open(rows.iter().map(Row::sealed).collect()).await?;
     let patients: Vec<Uuid> = rows.iter().filter(|row| row.person.is_some()).map(|row| row.patient).collect();
     let people: Vec<Option<Person>> = api.open(rows.iter().filter_map(Row::person).collect()).await?;
@@ -113,7 +113,7 @@ pub(super) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<CensusEnt
 
 impl Row {
     /// Another one whenever the entry would read differently.
-    pub(super) fn state(&self) -> (Uuid, i64, Option<i64>) {
+    pub(crate) fn state(&self) -> (Uuid, i64, Option<i64>) {
         (self.encounter, self.sequence, self.person_sequence)
     }
 

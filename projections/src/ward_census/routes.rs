@@ -11,14 +11,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::NAME;
 use super::query::{self, CensusEntry, WardCount};
-use super::{NAME, feed};
 use crate::query_api::page::{self, Page};
 use crate::query_api::{After, QueryApi};
 
 /// The routes of this read model.
 pub fn router() -> OpenApiRouter<QueryApi> {
-    OpenApiRouter::new().routes(routes!(list_wards)).routes(routes!(read_ward)).merge(feed::router())
+    OpenApiRouter::new().routes(routes!(list_wards)).routes(routes!(read_ward))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -1,4 +1,4 @@
-//! `GET /v1/wards/{location}/feed`: what changes in a ward.
+//! `GET /v1/wards/{location}/feed`: what changes in a ward, from the read models that know something of it.
 //!
 //! Each kind of news is a method of [`FollowWard`] with a member of [`Told`] that says what of it was told last; a further
 //! kind is one more of both.
@@ -17,12 +17,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::NAME;
-use super::query::{self, CensusEntry, Row};
-use crate::query_api::feed::{Feed, FeedEvent, LastEventId, Out, Paced, Source, Stopping, digest};
-use crate::query_api::page;
-use crate::query_api::{After, LIST_LIMIT_MAX, PositionOnly, QueryApi};
+use super::feed::{Feed, FeedEvent, LastEventId, Out, Paced, Source, Stopping, digest};
+use super::page;
+use super::{After, LIST_LIMIT_MAX, PositionOnly, QueryApi};
 use crate::ward_alerts::{self, Of, StandingAlert};
+use crate::ward_census::{self, CensusEntry};
 
 pub(super) fn router() -> OpenApiRouter<QueryApi> {
     OpenApiRouter::new().routes(routes!(follow_ward))
@@ -76,7 +75,7 @@ async fn follow_ward(
     let scope = format!("feed/wards/{location}");
     let told = last.read::<Told>(&api, &scope)?.unwrap_or_default();
     let place = api.feeds().enter(&caller)?;
-    for read_model in [NAME, ward_alerts::NAME] {
+    for read_model in [ward_census::NAME, ward_alerts::NAME] {
         api.wait(read_model, &after).await?;
     }
     let ready = FeedEvent::ready(api.cursor(&scope, &told));
@@ -139,13 +138,13 @@ impl FollowWard {
 
     async fn tell_census(&mut self, out: &Out) -> Result<(), Problem> {
         let limit = LIST_LIMIT_MAX.into();
-        let mut rows = query::of_ward(&self.api, self.location, None, limit).await?;
+        let mut rows = ward_census::of_ward(&self.api, self.location, None, limit).await?;
         let more = page::cut(&mut rows, limit);
-        let now = digest(&(rows.iter().map(Row::state).collect::<Vec<_>>(), more));
+        let now = digest(&(rows.iter().map(ward_census::Row::state).collect::<Vec<_>>(), more));
         if self.told.census.as_ref() == Some(&now) {
             return Ok(());
         }
-        let items = self.shown(Action::ReadCensus, query::open(&self.api, rows)).await?;
+        let items = self.shown(Action::ReadCensus, ward_census::open(&self.api, rows)).await?;
         self.told.census = Some(now);
         self.tell(out, "census", WardNews::Census(WardState { items, more })).await
     }
