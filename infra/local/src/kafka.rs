@@ -25,6 +25,10 @@ const MESSAGE_SIZE_MAX: usize = 8 * 1024 * 1024;
 /// The default of 50 makes 100 files for a handful of consumer groups.
 const OFFSETS_PARTITIONS: u32 = 8;
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// In groups of the protocol `consumer` (KIP-848) the broker says how soon a member is missed that is silent: as soon as in
+/// those of the other one, where our consumers say it, and not after its own 45 seconds.
+const SESSION_MS: u32 = 6_000;
+const HEARTBEAT_MS: u32 = 1_000;
 const NODE_ID: i32 = 1;
 const HEAP: &str = "-Xmx512m";
 
@@ -195,6 +199,10 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.consumer.min.session.timeout.ms={SESSION_MS}
+group.consumer.session.timeout.ms={SESSION_MS}
+group.consumer.min.heartbeat.interval.ms={HEARTBEAT_MS}
+group.consumer.heartbeat.interval.ms={HEARTBEAT_MS}
 {security}",
             data = data.display()
         )

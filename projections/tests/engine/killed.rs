@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nexus_projections::engine::Engine;
+use clap::ValueEnum;
+use nexus_projections::engine::{Engine, GroupProtocol};
 
 use crate::world::{PARTITIONS, Toy, World, eventually, open_world};
 
@@ -15,7 +16,8 @@ const CHILD: &str = "ENGINE_TEST_CHILD";
 async fn child_process() {
     let Ok(description) = std::env::var(CHILD) else { return };
     let parts: Vec<&str> = description.split(' ').collect();
-    let (config, toy) = open_world(parts[0], parts[1]).await;
+    let (mut config, toy) = open_world(parts[0], parts[1]).await;
+    config.group_protocol = GroupProtocol::from_str(parts[2], false).unwrap();
     *toy.delay.lock().unwrap() = Duration::from_millis(3);
     let engine = Engine::start(&config, vec![toy]);
     nexus_web::shutdown::signal().await;
@@ -26,9 +28,14 @@ struct Process(Child);
 
 impl Process {
     fn start(world: &World) -> Self {
+        Self::start_with(world, GroupProtocol::default())
+    }
+
+    fn start_with(world: &World, protocol: GroupProtocol) -> Self {
+        let protocol = protocol.to_possible_value().unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed::child_process"])
-            .env(CHILD, format!("{} {}", world.name, world.master_key_file().display()))
+            .env(CHILD, format!("{} {} {}", world.name, world.master_key_file().display(), protocol.get_name()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -162,11 +169,12 @@ enum Next {
 
 /// Starts, stops and kills processes so often, under load all the time.
 /// Answers for how long a partition stood still at most.
-async fn rebalances(count: usize, next: Next) -> Duration {
+async fn rebalances(count: usize, next: Next, protocol: GroupProtocol) -> Duration {
     let world = World::new(200).await;
     let toy = Toy::named("toy");
     let stop = tokio_util::sync::CancellationToken::new();
-    let mut processes = vec![Process::start(&world), Process::start(&world)];
+    let start = || Process::start_with(&world, protocol);
+    let mut processes = vec![start(), start()];
     let load = async {
         while !stop.is_cancelled() {
             // One event of each subject, so that every partition has something to do.
@@ -178,7 +186,7 @@ async fn rebalances(count: usize, next: Next) -> Duration {
         every_partition_moves(&world, &toy).await;
         for change in 0..count {
             match change % 4 {
-                0 | 2 => processes.push(Process::start(&world)),
+                0 | 2 => processes.push(start()),
                 1 => processes.remove(0).stop().await,
                 _ => drop(processes.remove(0)),
             }
@@ -212,22 +220,23 @@ async fn every_partition_moves(world: &World, toy: &Toy) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_changes_of_the_group_under_load_stall_and_repeat_nothing() {
-    rebalances(6, Next::Settled).await;
+    rebalances(6, Next::Settled, GroupProtocol::Classic).await;
 }
 
 /// Two minutes: run it by name.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn fifty_changes_of_the_group_under_load_stall_and_repeat_nothing() {
-    let stalled = rebalances(50, Next::Settled).await;
+    let stalled = rebalances(50, Next::Settled, GroupProtocol::Classic).await;
     // On a machine that does nothing else: the session timeout of who was killed, and a hand-over.
     assert!(stalled < STALL_MAX, "a partition stood still for {stalled:?}");
 }
 
-/// The same, with the next change while the group is still at the one before.
+/// The same, with the next change while the group is still at the one before. That takes the protocol in which nobody waits for
+/// who is gone but those who get its partitions, and a broker that misses a process after 6 seconds, as ours does.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes"]
 async fn fifty_changes_that_overlap_stall_and_repeat_nothing() {
-    let stalled = rebalances(50, Next::After(Duration::from_secs(2))).await;
+    let stalled = rebalances(50, Next::After(Duration::from_secs(2)), GroupProtocol::Consumer).await;
     assert!(stalled < STALL_MAX, "a partition stood still for {stalled:?}");
 }
