@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::QueryApi;
-use super::feed::{Feed, FeedEvent, LastEventId, Out, Paced, Source, Stopping, digest};
+use super::feed::{FeedEvent, LastEventId, Out, Paced, Source, Stopping, digest};
 use super::health::{NoParams, ReadModelLag, lags};
 use super::page::Page;
 
@@ -44,10 +44,10 @@ async fn follow_read_models(
 ) -> Result<Response, Problem> {
     authorize(&caller, Action::ReadOperations, &ResourceContext::none())?;
     let told: Option<String> = last.read(&api, SCOPE)?;
-    let place = api.feeds().enter(&caller)?;
+    let feed = api.feeds().enter(&caller, stopping)?;
     let ready = FeedEvent::ready(api.cursor(SCOPE, &told.as_deref().unwrap_or_default()));
     let source = FollowLag { paced: api.paced(), api: api.clone(), told };
-    Ok(Feed { caller, place, stopping, settings: api.feeds().settings() }.open(ready, source))
+    Ok(feed.open(ready, source))
 }
 
 struct FollowLag {

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::feed::{Feed, FeedEvent, LastEventId, Out, Paced, Source, Stopping, digest};
+use super::feed::{FeedEvent, LastEventId, Out, Paced, Source, Stopping, digest};
 use super::page;
 use super::{After, LIST_LIMIT_MAX, PositionOnly, QueryApi};
 use crate::ward_alerts::{self, Of, StandingAlert};
@@ -74,14 +74,14 @@ async fn follow_ward(
     let after = after.and(params.position.as_deref())?;
     let scope = format!("feed/wards/{location}");
     let told = last.read::<Told>(&api, &scope)?.unwrap_or_default();
-    let place = api.feeds().enter(&caller)?;
+    let feed = api.feeds().enter(&caller, stopping)?;
     for read_model in [ward_census::NAME, ward_alerts::NAME] {
         api.wait(read_model, &after).await?;
     }
     let ready = FeedEvent::ready(api.cursor(&scope, &told));
     let paced = api.paced();
-    let source = FollowWard { api: api.clone(), caller: caller.clone(), location, scope, told, paced, recorded };
-    Ok(Feed { caller, place, stopping, settings: api.feeds().settings() }.open(ready, source))
+    let source = FollowWard { api: api.clone(), caller, location, scope, told, paced, recorded };
+    Ok(feed.open(ready, source))
 }
 
 /// What was told last, of each kind of news; the id of an event.

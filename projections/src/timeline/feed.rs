@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::changes::{self, TimelineChange};
 use super::{NAME, query};
-use crate::query_api::feed::{Feed, FeedEvent, LastEventId, Out, Source, Stopping, Woken};
+use crate::query_api::feed::{FeedEvent, LastEventId, Out, Source, Stopping, Woken};
 use crate::query_api::{After, PositionOnly, QueryApi};
 
 /// Events that are read at a time.
@@ -58,7 +58,7 @@ async fn follow_patient(
     let scope = format!("feed/patients/{patient}");
     let last: Option<i64> = last.read(&api, &scope)?;
     api.access(&caller, Action::ReadTimeline, patient, &after).await?;
-    let place = api.feeds().enter(&caller)?;
+    let feed = api.feeds().enter(&caller, stopping)?;
     // Before the first look, so that nothing falls between the two.
     let woken = api.feeds().woken();
     api.wait(NAME, &after).await?;
@@ -73,8 +73,8 @@ async fn follow_patient(
         None => changes::newest(&api, patient).await?,
     };
     let ready = FeedEvent::ready(api.cursor(&scope, &position));
-    let source = Follow { api: api.clone(), caller: caller.clone(), patient, scope, position, woken, recorded };
-    Ok(Feed { caller, place, stopping, settings: api.feeds().settings() }.open(ready, source))
+    let source = Follow { api: api.clone(), caller, patient, scope, position, woken, recorded };
+    Ok(feed.open(ready, source))
 }
 
 struct Follow {

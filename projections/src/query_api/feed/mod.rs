@@ -17,4 +17,4 @@ pub(crate) use hub::{Hub, Woken};
 pub(crate) use last_event_id::LastEventId;
 pub(crate) use places::Feeds;
 pub(crate) use state::{Paced, digest};
-pub(crate) use stream::{Feed, FeedEvent, Out, Source, Stopping};
+pub(crate) use stream::{FeedEvent, Out, Source, Stopping};

@@ -9,6 +9,7 @@ use nexus_web::problem::Problem;
 
 use super::FeedArgs;
 use super::hub::{Hub, Woken};
+use super::stream::{Feed, Stopping};
 
 /// The feeds of this process.
 pub(crate) struct Feeds {
@@ -22,7 +23,7 @@ pub(crate) struct Feeds {
 struct Open(Mutex<HashMap<String, u32>>);
 
 /// One open feed. Its place is free again when it is dropped.
-pub(crate) struct Place {
+pub(super) struct Place {
     open: Arc<Open>,
     caller: String,
 }
@@ -32,12 +33,8 @@ impl Feeds {
         Self { settings, open: Arc::default(), hub }
     }
 
-    pub(crate) fn settings(&self) -> FeedArgs {
-        self.settings
-    }
-
-    /// A place for one more feed of this caller.
-    pub(crate) fn enter(&self, caller: &Caller) -> Result<Place, Problem> {
+    /// One more feed of this caller, if there is a place for it.
+    pub(crate) fn enter(&self, caller: &Caller, stopping: Stopping) -> Result<Feed, Problem> {
         let mut open = self.open.counts();
         let own = open.get(caller.id()).copied().unwrap_or_default();
         if own >= self.settings.feeds_per_caller || open.values().sum::<u32>() >= self.settings.feeds_max {
@@ -45,7 +42,8 @@ impl Feeds {
         }
         open.insert(caller.id().to_owned(), own + 1);
         gauge!("query_feeds_open").increment(1.0);
-        Ok(Place { open: self.open.clone(), caller: caller.id().to_owned() })
+        let place = Place { open: self.open.clone(), caller: caller.id().to_owned() };
+        Ok(Feed { caller: caller.clone(), place, stopping, settings: self.settings })
     }
 
     /// Wakes whoever holds it when timelines have changed.

@@ -84,10 +84,10 @@ impl<S: Sync> FromRequestParts<S> for Stopping {
 
 /// A feed that is about to be opened.
 pub(crate) struct Feed {
-    pub(crate) caller: Caller,
-    pub(crate) place: Place,
-    pub(crate) stopping: Stopping,
-    pub(crate) settings: FeedArgs,
+    pub(super) caller: Caller,
+    pub(super) place: Place,
+    pub(super) stopping: Stopping,
+    pub(super) settings: FeedArgs,
 }
 
 impl Feed {
