@@ -4,7 +4,7 @@ use axum::extract::State;
 use nexus_auth::policy::Action;
 use nexus_domain::alert::{Alert, RISK_SYSTEM, SCORE_SYSTEM};
 use nexus_domain::early_warning::Risk;
-use nexus_domain::fhir::Resource;
+use nexus_domain::fhir::{Resource, derived_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -15,7 +15,6 @@ use uuid::Uuid;
 use crate::accepted::{Accepted, AcceptedBody};
 use crate::app::App;
 use crate::body::{Command, Id, Moment, coded, object, reference, resource, time};
-use crate::call::derived_id;
 use crate::openapi::{CommandHeaders, Refusals};
 use crate::refusal::Refusal;
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::accepted::Accepted;
 use crate::call::Call;
 use crate::executor::{Executor, Lean, Standing, Task};
-use crate::fhir::{References, Room};
+use crate::fhir::{OwnBases, References, Room};
 use crate::forgetting::Forgetting;
 use crate::refusal::Refusal;
 
@@ -21,16 +21,18 @@ pub struct App {
     pub executor: Executor,
     pub references: Arc<References>,
     pub room: Room,
+    /// What absolute references to this platform begin with.
+    pub own: OwnBases,
     pub forgetting: Forgetting,
 }
 
 impl App {
     /// `request_timeout` bounds every request.
-    pub fn new(log: EventLog, request_timeout: Duration) -> Self {
+    pub fn new(log: EventLog, own: OwnBases, request_timeout: Duration) -> Self {
         let references = Arc::new(References::new(log.clone()));
         let executor = Executor::new(log);
         let forgetting = Forgetting::new(executor.clone(), request_timeout);
-        Self { references, room: Room::default(), executor, forgetting }
+        Self { references, room: Room::default(), own, executor, forgetting }
     }
 
     /// Creates an aggregate of a patient, or a directory entry (whose subject is its own id).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use nexus_auth::Caller;
+use nexus_domain::fhir::derived_id;
 use nexus_event_store::{Append, IdempotencyKey, Metadata};
 use nexus_web::problem::Problem;
 use nexus_web::telemetry::current_traceparent;
@@ -20,8 +21,6 @@ const NEXUS_WAIT_MS: HeaderName = HeaderName::from_static("nexus-wait-ms");
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A key longer than this is refused.
 const KEY_BYTES_MAX: usize = 255;
-/// The namespace of ids made from a caller and a key (version 5 UUIDs); it never changes.
-const NEW_ID_NAMESPACE: Uuid = Uuid::from_u128(0x6e65_7875_7368_4561_8c74_6865_6e65_7769);
 
 /// Who asks, and how the command is to be carried out.
 #[derive(Clone, Debug)]
@@ -41,7 +40,7 @@ pub struct Prefer {
     pub wait_for_kafka: bool,
     /// For how long at most.
     pub wait_at_most: Duration,
-    /// Answer without a body.
+    /// Answer without a body where it says nothing that the headers don't.
     pub minimal: bool,
 }
 
@@ -111,16 +110,6 @@ impl Call {
     }
 }
 
-/// A UUID that is always the same for the same texts.
-pub fn derived_id(texts: &[&str]) -> Uuid {
-    let mut name = Vec::new();
-    for text in texts {
-        name.extend_from_slice(&(text.len() as u64).to_be_bytes());
-        name.extend_from_slice(text.as_bytes());
-    }
-    Uuid::new_v5(&NEW_ID_NAMESPACE, &name)
-}
-
 fn fingerprint(parts: &Parts, body: &[u8]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     let if_match = parts.headers.get(header::IF_MATCH).map_or(&b""[..], |value| value.as_bytes());
@@ -168,19 +157,33 @@ pub fn entity_tag(tag: &str) -> Option<i64> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
+/// What is not understood is ignored, and of two that contradict each other the first counts, as RFC 7240 says.
 fn prefer(headers: &HeaderMap) -> Prefer {
     let mut prefer = Prefer { wait_for_kafka: false, wait_at_most: wait_at_most(headers), minimal: false };
-    for value in headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok()) {
-        for preference in value.split([',', ';']).map(str::trim) {
-            match preference {
-                "wait=kafka" => prefer.wait_for_kafka = true,
-                "return=minimal" => prefer.minimal = true,
-                // What is not understood is ignored, as RFC 7240 says.
-                _ => {}
-            }
+    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut returned = None;
+    for (name, value) in values.flat_map(preferences) {
+        match (name.as_str(), value) {
+            ("wait", "kafka") => prefer.wait_for_kafka = true,
+            ("return", value) => prefer.minimal = *returned.get_or_insert(value) == "minimal",
+            _ => {}
         }
     }
     prefer
+}
+
+/// Name and value of each preference, without its parameters: `return="minimal"; foo="x,y", wait=10`.
+fn preferences(header: &str) -> impl Iterator<Item = (String, &str)> {
+    let mut quoted = false;
+    let ends = move |letter: char| {
+        quoted ^= letter == '"';
+        letter == ',' && !quoted
+    };
+    header.split(ends).map(|preference| {
+        let bare = preference.split_once(';').map_or(preference, |(bare, _)| bare);
+        let (name, value) = bare.split_once('=').unwrap_or((bare, ""));
+        (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"'))
+    })
 }
 
 fn wait_at_most(headers: &HeaderMap) -> Duration {
@@ -224,13 +227,10 @@ mod tests {
         let read = |value| (read(value).wait_for_kafka, read(value).minimal);
         assert_eq!(read("wait=kafka, return=minimal"), (true, true));
         assert_eq!(read("respond-async"), (false, false));
+        assert_eq!(read("Return=\"minimal\"; note=\"a,b\", wait=kafka; x"), (true, true));
+        assert_eq!(read("foo=\"return=minimal, wait=kafka\""), (false, false));
+        assert_eq!(read("return=representation, return=minimal"), (false, false));
         assert_eq!(prefer(&headers("nexus-wait-ms", "250")).wait_at_most, Duration::from_millis(250));
         assert_eq!(prefer(&headers("nexus-wait-ms", "999999")).wait_at_most, WAIT_MAX);
-    }
-
-    #[test]
-    fn derived_ids_keep_their_parts_apart() {
-        assert_eq!(derived_id(&["a", "b"]), derived_id(&["a", "b"]));
-        assert_ne!(derived_id(&["ab", ""]), derived_id(&["a", "b"]));
     }
 }

@@ -45,6 +45,11 @@ pub struct Config {
     /// How many connections to the log's database are kept for reading.
     #[arg(long, env = "NEXUS_LOG_CONNECTIONS", default_value_t = 16)]
     pub log_connections: u32,
+    /// Further URLs, joined by commas, that references to this platform's own resources may begin with, such as
+    /// `https://read.example/fhir`: those of the read door, and names that callers used before. This door's own, below its
+    /// public URL, is known.
+    #[arg(long, env = "NEXUS_FHIR_BASES", value_delimiter = ',')]
+    pub fhir_bases: Vec<String>,
     #[command(flatten)]
     pub dpop: DpopArgs,
     #[command(flatten)]

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::claims;
 use crate::config::Config;
+use crate::fhir::OwnBases;
 use crate::forgetting::Forgetting;
 use crate::router::router;
 
@@ -58,7 +59,9 @@ impl Service {
             Recorder::connect(accesses, kafka, topic, log.keyring().clone()).await.context("the access log")?;
         let verifier = Verifier::connect(issuer).await?;
         let listener = listen(config.listen, &config.tls).await?;
-        let verifier = verifier.with_dpop(&config.dpop.config(listener.local_addr()?, &config.tls))?;
+        let dpop = config.dpop.config(listener.local_addr()?, &config.tls);
+        let own = OwnBases::new([format!("{}/fhir", dpop.public_url)].into_iter().chain(config.fhir_bases.clone()));
+        let verifier = verifier.with_dpop(&dpop)?;
         let readiness = readiness(&log, &verifier).until(shutdown.clone());
         let limits = Limits { request_timeout: REQUEST_TIMEOUT, ..Limits::default() };
         let pipeline = Pipeline::new(verifier)
@@ -66,7 +69,7 @@ impl Service {
             .limiting_callers(&config.rate_limit)
             .open_to_browsers(&config.cors)
             .recording_exceptions(Arc::new(recorder.clone()));
-        let app = App::new(log, REQUEST_TIMEOUT);
+        let app = App::new(log, own, REQUEST_TIMEOUT);
         let forgetting = app.forgetting.clone();
         // Before the first request: a store from a backup may hold what was erased since.
         let mut erased = HashSet::new();

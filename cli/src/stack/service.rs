@@ -176,7 +176,14 @@ impl Instance {
             Service::Auth => {
                 vec![file("NEXUS_CLIENTS_FILE", "clients.json"), file("NEXUS_SIGNING_KEY_FILE", "signing-key.pem")]
             }
-            Service::CommandApi => vec![log("nexus_command"), keys("nexus_command"), master_key],
+            Service::CommandApi => {
+                vec![
+                    log("nexus_command"),
+                    keys("nexus_command"),
+                    master_key,
+                    ("NEXUS_FHIR_BASES", fhir_bases(stack.ports)),
+                ]
+            }
             Service::Relay => vec![log("nexus_relay")],
             Service::Projector => {
                 vec![read("nexus_projector"), log("nexus_projector"), keys("nexus_projector"), master_key]
@@ -197,6 +204,14 @@ impl Instance {
         }
         settings
     }
+}
+
+/// Where callers find a stack's FHIR resources: a reference that begins so is to one of its own.
+fn fhir_bases(ports: Ports) -> String {
+    let doors = [Service::CommandApi, Service::QueryApi].map(|door| door.port(ports));
+    let hosts = ["127.0.0.1", "localhost"];
+    let bases: Vec<_> = doors.iter().flat_map(|port| hosts.map(|host| format!("https://{host}:{port}/fhir"))).collect();
+    bases.join(",")
 }
 
 /// How a service proves itself to the issuer: with the account's secret, or with the key whose public half Keycloak knows.

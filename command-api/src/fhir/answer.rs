@@ -91,10 +91,9 @@ pub async fn respond(app: &App, call: &Call, answer: BundleAnswer) -> Result<Res
     let position = answer.receipt.as_ref().map(Receipt::token).unwrap_or_default();
     set_outcome(&mut headers, &position, answer.replayed, published);
     let status = if published == Some(false) { StatusCode::ACCEPTED } else { StatusCode::OK };
-    // What became of the entries of a batch is said in the body only.
-    if call.prefer.minimal && answer.kind == Kind::Transaction {
+    // Where the entries are is said in the body only, so there always is one. It is minimal: it repeats no resource.
+    if call.prefer.minimal {
         headers.append(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
-        return Ok((status, headers).into_response());
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/fhir+json"));
     let body = busy(move || serde_json::to_vec(&answer.to_bundle())).await?;

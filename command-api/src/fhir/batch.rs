@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::ATTEMPTS_MAX;
 use super::answer::{BundleAnswer, EntryOutcome};
-use super::bundle::Kind;
+use super::bundle::{Kind, Method};
 use super::decide::decide;
 use super::group::{TakenSlots, Told};
 use super::known::Known;
@@ -87,6 +87,10 @@ async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved)
             Outcome::ClaimTaken { kind, index: at, holder_id, .. } => match takings.get(at) {
                 Some(taking) if taking.is_slot() => {
                     slots_taken.insert(taking.claim.clone(), holder_id);
+                }
+                // Somebody created it in the meantime, and another attempt would update that.
+                Some(taking) if taking.conditional && resolved.entry.method == Method::Put => {
+                    return Ok((EntryOutcome::Refused(vec![contended(index)]), None));
                 }
                 // Somebody created it in the meantime: that is what the condition is for.
                 Some(taking) if taking.conditional => {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nexus_domain::fhir::{Resource, is_resource_type};
+use nexus_domain::fhir::{Resource, derived_id, id_of, is_resource_type};
 use nexus_web::json::parse;
 use nexus_web::problem::Problem;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
@@ -12,8 +12,10 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::conditional::Criterion;
+use super::names::normal;
+use super::own::OwnBases;
 use super::{ENTRIES_MAX, RESOURCE_BYTES_MAX, in_resource};
-use crate::call::{Call, derived_id, entity_tag};
+use crate::call::{Call, entity_tag};
 use crate::refusal::{Fault, Refusal};
 
 /// What kind of bundle it is.
@@ -53,11 +55,15 @@ pub struct Entry {
     pub id: Uuid,
     /// Everything but a deletion has one.
     pub resource: Option<Resource>,
-    /// How other entries may refer to this one, beside by type and id.
-    pub aliases: Vec<String>,
+    /// How other entries may refer to this one, beside by type and id: where it is elsewhere,
+    pub full_url: Option<String>,
+    /// and type and id as they came, if that id is no UUID.
+    pub given: Option<String>,
     /// The address that relative references of the resource are relative to, if its full URL tells.
     pub base: Option<String>,
     pub if_none_exist: Option<Criterion>,
+    /// Whom an update or a deletion is about that names nobody by id.
+    pub condition: Option<Criterion>,
     pub if_match: Option<i64>,
 }
 
@@ -189,15 +195,15 @@ pub fn kind(json: &[u8]) -> Result<Kind, Refusal> {
 }
 
 /// The entries, in order.
-pub fn entries(call: &Call, json: &[u8]) -> Result<Vec<EntryResult>, Refusal> {
+pub fn entries(call: &Call, own: &OwnBases, json: &[u8]) -> Result<Vec<EntryResult>, Refusal> {
     let bundle: BundleJson = parse(json)?;
     if bundle.entry.too_many {
         return Err(Problem::batch_too_large(ENTRIES_MAX).into());
     }
-    Ok(bundle.entry.taken.into_iter().enumerate().map(|(index, entry)| read_entry(call, index, entry)).collect())
+    Ok(bundle.entry.taken.into_iter().enumerate().map(|(index, entry)| read_entry(call, own, index, entry)).collect())
 }
 
-fn read_entry(call: &Call, index: usize, json: EntryJson) -> EntryResult {
+fn read_entry(call: &Call, own: &OwnBases, index: usize, json: EntryJson) -> EntryResult {
     let in_request = |rest: &str| format!("/entry/{index}/request{rest}");
     let refuse = |pointer, rule, detail| Err(vec![Fault::invalid(pointer, rule, detail)]);
     let Some(request) = json.request else {
@@ -215,8 +221,8 @@ fn read_entry(call: &Call, index: usize, json: EntryJson) -> EntryResult {
         }
         _ => return refuse(in_request("/method"), "unknown-code", "The code is not one of those allowed here."),
     };
-    let Some((resource_type, url_id)) = read_url(method, &request.url) else {
-        return refuse(in_request("/url"), "unsupported-request", "The url names a type (POST) or a type and an id.");
+    let Some((resource_type, aim)) = read_url(method, &request.url) else {
+        return refuse(in_request("/url"), "unsupported-request", UNSUPPORTED_URL);
     };
     let if_none_exist = match request.if_none_exist.filter(|_| method == Method::Post) {
         None => None,
@@ -224,6 +230,13 @@ fn read_entry(call: &Call, index: usize, json: EntryJson) -> EntryResult {
             Some(criterion) => Some(criterion),
             None => return refuse(in_request("/ifNoneExist"), "unsupported-request", UNSUPPORTED_CONDITION),
         },
+    };
+    let condition = match aim {
+        Aim::Bearer(query) => match Criterion::parse(resource_type, query) {
+            Some(criterion) => Some(criterion),
+            None => return refuse(in_request("/url"), "unsupported-request", UNSUPPORTED_CONDITION),
+        },
+        Aim::New | Aim::Id(_) => None,
     };
     let if_match = match request.if_match.as_deref() {
         None => None,
@@ -234,41 +247,52 @@ fn read_entry(call: &Call, index: usize, json: EntryJson) -> EntryResult {
     };
     let resource = read_resource(index, method, resource_type, json.resource.as_deref())?;
     let own_id = resource.as_ref().and_then(|resource| resource.text("id"));
-    if url_id.is_some() && own_id.is_some_and(|id| Some(id) != url_id) {
+    let url_id = if let Aim::Id(id) = aim { Some(id) } else { None };
+    let same = |one: &str, other: &str| id_of(resource_type, one) == id_of(resource_type, other);
+    if let (Some(url), Some(own)) = (url_id, own_id)
+        && !same(url, own)
+    {
         return refuse(format!("{}/id", in_resource(index)), "wrong-id", "The request's url names another id.");
     }
-    let full_url = json.full_url.as_deref();
-    let (id, aliases) = identify(call, index, resource_type, url_id, full_url, resource.as_ref());
-    let base = full_url.and_then(|url| base_of(url, resource_type, url_id.or(own_id)));
-    let mut entry = Entry {
-        index,
-        method,
-        resource_type: resource_type.to_owned(),
-        id,
-        resource,
-        aliases,
-        base,
-        if_none_exist,
-        if_match,
-    };
+    let full_url = json.full_url.as_deref().map(|url| own.strip(url).unwrap_or(url));
+    let Identity { id, given, base } = identify(call, index, resource_type, url_id, own_id, full_url);
+    let full_url = full_url.map(|url| normal(url).into_owned());
+    let resource_type = resource_type.to_owned();
+    let mut entry =
+        Entry { index, method, resource_type, id, resource, full_url, given, base, if_none_exist, condition, if_match };
     if let Some(resource) = &mut entry.resource {
         resource.set_id(id);
     }
     Ok(entry)
 }
 
+const UNSUPPORTED_URL: &str =
+    "The url names a type (POST), or a type and an id or an identifier (PUT, DELETE), relative to this server.";
 const UNSUPPORTED_CONDITION: &str =
-    "ifNoneExist reads identifier=system|value, for a directory type or a patient's medical record number.";
+    "A condition reads identifier=system|value, for a directory type or a patient's medical record number.";
 
-/// `Patient` for POST, `Patient/<id>` for the others.
-fn read_url(method: Method, url: &str) -> Option<(&str, Option<&str>)> {
-    let (resource_type, id) = match url.split_once('/') {
-        None => (url, None),
-        Some((resource_type, id)) => (resource_type, Some(id)),
+/// What the url of a request is about.
+#[derive(Clone, Copy)]
+enum Aim<'a> {
+    New,
+    Id(&'a str),
+    /// Whoever bears the identifier of this query.
+    Bearer(&'a str),
+}
+
+/// `Patient` for POST, `Patient/<id>` or `Patient?identifier=…` for the others. A slash before it changes nothing: there is
+/// no other place that it could be relative to.
+fn read_url(method: Method, url: &str) -> Option<(&str, Aim<'_>)> {
+    let url = url.strip_prefix('/').unwrap_or(url);
+    let end = url.find(['/', '?']).unwrap_or(url.len());
+    let (resource_type, rest) = url.split_at(end);
+    let aim = match rest.split_at_checked(1) {
+        None => Aim::New,
+        Some(("/", id)) => id_of(resource_type, id).map(|_| Aim::Id(id))?,
+        Some((_, query)) => Aim::Bearer(query),
     };
-    let fits = (method == Method::Post) == id.is_none();
-    let plain = id.is_none_or(|id| !id.is_empty() && !id.contains(['/', '?']));
-    (fits && plain && is_resource_type(resource_type)).then_some((resource_type, id))
+    let fits = (method == Method::Post) == matches!(aim, Aim::New);
+    (fits && is_resource_type(resource_type)).then_some((resource_type, aim))
 }
 
 fn read_resource(
@@ -299,29 +323,35 @@ fn read_resource(
     Ok(Some(resource))
 }
 
-/// The id that an entry will have, and the other names that references may use for it. UUIDs are kept; any other id
-/// becomes a UUID that is always the same one.
+/// The id that an entry will have, and what tells how others may refer to it.
+struct Identity {
+    id: Uuid,
+    given: Option<String>,
+    base: Option<String>,
+}
+
+/// UUIDs are kept; any other id becomes a UUID that is always the same one. Whoever updates or deletes says by which id it
+/// is known *here*. An id that something is created with is its source's: the full URL tells whose.
 fn identify(
     call: &Call,
     index: usize,
     resource_type: &str,
     url_id: Option<&str>,
+    own_id: Option<&str>,
     full_url: Option<&str>,
-    resource: Option<&Resource>,
-) -> (Uuid, Vec<String>) {
-    let given = url_id.or_else(|| resource.and_then(|resource| resource.text("id")));
-    let of_urn = full_url.and_then(|url| url.strip_prefix("urn:uuid:")).and_then(|id| Uuid::parse_str(id).ok());
-    let id = given.and_then(|id| Uuid::parse_str(id).ok()).or(of_urn).unwrap_or_else(|| {
-        let absolute = full_url.filter(|url| url.starts_with("http"));
-        match (absolute, given) {
-            (Some(url), _) => derived_id(&["fhir", url]),
-            (None, Some(id)) => foreign_id(None, resource_type, id),
-            (None, None) => call.new_id_of(&index.to_string()),
-        }
-    });
-    let mut aliases: Vec<String> = full_url.map(str::to_owned).into_iter().collect();
-    aliases.extend(given.filter(|given| *given != id.to_string()).map(|given| format!("{resource_type}/{given}")));
-    (id, aliases)
+) -> Identity {
+    let of_full_url = full_url.and_then(|url| url.strip_prefix(resource_type)?.strip_prefix('/'));
+    let given = url_id.or(own_id).or(of_full_url);
+    let known = given.and_then(|id| if url_id.is_some() { id_of(resource_type, id) } else { Uuid::parse_str(id).ok() });
+    let of_urn = || full_url.and_then(|url| Uuid::parse_str(normal(url).strip_prefix("urn:uuid:")?).ok());
+    let elsewhere = || full_url.filter(|url| url.starts_with("http")).map(|url| derived_id(&["fhir", url]));
+    let here = || given.and_then(|id| id_of(resource_type, id));
+    let id = known.or_else(of_urn).or_else(elsewhere).or_else(here);
+    let id = id.unwrap_or_else(|| call.new_id_of(&index.to_string()));
+    let base = full_url.and_then(|url| base_of(url, resource_type, given));
+    let given = given.map(|given| format!("{resource_type}/{given}"));
+    let name = format!("{resource_type}/{id}");
+    Identity { id, given: given.filter(|given| *given != name), base }
 }
 
 /// `http://x/fhir` of `http://x/fhir/Patient/1`.
@@ -330,11 +360,12 @@ fn base_of(full_url: &str, resource_type: &str, id: Option<&str>) -> Option<Stri
     base.starts_with("http").then(|| base.to_owned())
 }
 
-/// The id that a resource has here whose id elsewhere is no UUID: the same for its entry and for references to it.
-pub fn foreign_id(base: Option<&str>, resource_type: &str, id: &str) -> Uuid {
+/// The id that a resource of another source has here if its id there is no UUID: the same for its entry and for references
+/// to it. What comes from nowhere is `<type>/<id>` at this server.
+pub fn foreign_id(base: Option<&str>, resource_type: &str, id: &str) -> Option<Uuid> {
     match base {
-        Some(base) => derived_id(&["fhir", &format!("{base}/{resource_type}/{id}")]),
-        None => derived_id(&["fhir", resource_type, id]),
+        Some(base) => Some(derived_id(&["fhir", &format!("{base}/{resource_type}/{id}")])),
+        None => id_of(resource_type, id),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use nexus_domain::fhir::is_found_by_identifier;
+use nexus_domain::fhir::{identifier_of, is_found_by_identifier};
 use nexus_domain::types::Claim;
 use nexus_event_store::{Error, EventLog};
 use uuid::Uuid;
@@ -35,18 +35,16 @@ impl fmt::Debug for Criterion {
 
 impl Criterion {
     pub fn new(resource_type: &str, system: &str, value: &str) -> Self {
-        Self { resource_type: resource_type.to_owned(), system: percent_decoded(system), value: percent_decoded(value) }
+        Self { resource_type: resource_type.to_owned(), system: system.to_owned(), value: value.to_owned() }
     }
 
-    /// Reads `identifier=system|value` about a type that can be looked up by identifier.
+    /// Reads `identifier=system|value` about a type that can be looked up by identifier. Nobody can be looked up by an
+    /// identifier without a system.
     pub fn parse(resource_type: &str, query: &str) -> Option<Self> {
-        let query = query.strip_prefix('?').unwrap_or(query);
-        let query = query.strip_prefix(resource_type).and_then(|rest| rest.strip_prefix('?')).unwrap_or(query);
-        let identifier = percent_decoded(query.strip_prefix("identifier=")?);
-        let (system, value) = identifier.split_once('|')?;
-        let criterion =
-            Self { resource_type: resource_type.to_owned(), system: system.to_owned(), value: value.to_owned() };
-        (!query.contains('&') && !value.is_empty() && criterion.claim().is_some()).then_some(criterion)
+        let query = query.strip_prefix(resource_type).filter(|rest| rest.starts_with('?')).unwrap_or(query);
+        let (system, value) = identifier_of(query)?;
+        let criterion = Self::new(resource_type, &system, &value);
+        (!system.is_empty() && criterion.claim().is_some()).then_some(criterion)
     }
 
     /// About how many bytes it takes.
@@ -118,29 +116,6 @@ impl References {
     }
 }
 
-/// Text as it was before it went into a URL; what is not encoded stays.
-fn percent_decoded(text: &str) -> String {
-    if !text.contains('%') {
-        return text.to_owned();
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let code = tail.first_chunk::<2>().filter(|_| *first == b'%').and_then(|code| hex::decode(code).ok());
-        match code {
-            Some(code) => {
-                bytes.extend(code);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +126,15 @@ mod tests {
         for query in ["identifier=http://x|9", "?identifier=http://x|9", "Practitioner?identifier=http%3A%2F%2Fx%7C9"] {
             assert_eq!(Criterion::parse("Practitioner", query), Some(good.clone()), "{query}");
         }
-        for query in ["identifier=9", "name=x", "identifier=http://x|", "identifier=a|b&name=x", ""] {
+        for query in [
+            "identifier=|9",
+            "Patient?identifier=http://x|9",
+            "identifier=9",
+            "name=x",
+            "identifier=http://x|",
+            "identifier=a|b&name=x",
+            "",
+        ] {
             assert_eq!(Criterion::parse("Practitioner", query), None, "{query}");
         }
         assert_eq!(Criterion::parse("Observation", "identifier=a|b"), None);

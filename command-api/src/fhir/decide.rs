@@ -11,7 +11,7 @@ use nexus_domain::condition::Condition;
 use nexus_domain::consent::Consent;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::encounter::Encounter;
-use nexus_domain::fhir::references;
+use nexus_domain::fhir::{references, rewrite_references};
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::observation::Observation;
 use nexus_domain::patient::Patient;
@@ -50,11 +50,21 @@ pub fn decide(
     let mut decider = Decider { known, inside, slots_taken, now, group: Group::default() };
     let (patients, others): (Vec<_>, Vec<_>) =
         resolved.into_iter().partition(|resolved| resolved.aggregate_type == Patient::TYPE);
+    // What names a version of another entry comes after it.
+    let (versioned, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|resolved| !resolved.versions.is_empty());
     let (mut told, mut faults) = (Vec::new(), Vec::new());
-    for resolved in patients.into_iter().chain(others) {
+    let mut versions = HashMap::new();
+    let keep_versions = !versioned.is_empty();
+    for mut resolved in patients.into_iter().chain(others).chain(versioned) {
         let index = resolved.entry.index;
+        settle_versions(&mut resolved, &versions);
         match decider.decide(resolved) {
-            Ok(about_it) => told.push((index, about_it)),
+            Ok(about_it) => {
+                if let (true, Some(sequence)) = (keep_versions, about_it.sequence) {
+                    versions.insert((about_it.resource_type.clone(), about_it.id), sequence);
+                }
+                told.push((index, about_it));
+            }
             Err(Refusal::Faults(found)) => faults.extend(found),
             Err(fatal) => return Err(fatal),
         }
@@ -137,7 +147,7 @@ impl Decider<'_> {
         resolved: Resolved,
     ) -> Result<(Told, Vec<A::Event>), Refusal> {
         self.check_references(&resolved)?;
-        let Resolved { entry, subject, refers_to, .. } = resolved;
+        let Resolved { entry, subject, refers_to, version_lost, .. } = resolved;
         let (index, id, created) = (entry.index, entry.id, standing.sequence == 0);
         let resource_type = entry.resource_type.clone();
         let subject = subject_of(&entry, subject, standing)?;
@@ -152,9 +162,12 @@ impl Decider<'_> {
             events = decided(index, standing, &issued)?;
             changes = claims(standing, &events);
         }
-        if refers_to_others {
-            let note = Note::of(&nexus_domain::Refusal::ForeignReference);
-            events.iter_mut().for_each(|event| event.note(note.clone()));
+        let remarks = [
+            (refers_to_others, nexus_domain::Refusal::ForeignReference),
+            (version_lost, nexus_domain::Refusal::VersionElsewhere),
+        ];
+        for (_, remark) in remarks.iter().filter(|(applies, _)| *applies) {
+            events.iter_mut().for_each(|event| event.note(Note::of(remark)));
         }
         if let Some(claim) = self.taken(&changes, id) {
             return Err(one(Fault::new(ErrorKind::Conflict, in_resource(index), claim.kind.as_str(), TAKEN)));
@@ -252,6 +265,21 @@ impl Decider<'_> {
     }
 }
 
+/// A version that an entry has elsewhere is the one here that it becomes. Where that is not known, the reference leads to
+/// the resource in whatever version, and a note says so.
+fn settle_versions(resolved: &mut Resolved, here: &HashMap<Named, i64>) {
+    let Some(resource) = resolved.entry.resource.as_mut().filter(|_| !resolved.versions.is_empty()) else { return };
+    let (versions, mut lost) = (&resolved.versions, false);
+    rewrite_references(resource, &mut |text| {
+        let named = versions.get(text)?;
+        let name = format!("{}/{}", named.0, named.1);
+        let version = here.get(named);
+        lost |= version.is_none();
+        Some(version.map_or_else(|| name.clone(), |sequence| format!("{name}/_history/{sequence}")))
+    });
+    resolved.version_lost |= lost;
+}
+
 /// Whose the resources of a group are; nothing if they are all one patient's, as they nearly always are.
 fn owners_inside(resolved: &[Resolved]) -> HashMap<Named, Uuid> {
     let of_patients = || resolved.iter().filter(|resolved| resolved.aggregate_type != DirectoryEntry::TYPE);
@@ -290,6 +318,10 @@ fn check_condition<A: Lean>(entry: &Entry, standing: &Standing<A>) -> Result<(),
         let (pointer, detail) =
             (format!("/entry/{}/request/ifMatch", entry.index), "The resource has another version.");
         return Err(one(Fault::new(ErrorKind::Conflict, pointer, MISMATCH, detail)));
+    }
+    if entry.method == Method::Put && entry.if_none_exist.is_some() && standing.sequence > 0 {
+        let detail = "Nobody meets the condition, and the id is that of another resource.";
+        return Err(one(Fault::new(ErrorKind::Conflict, in_resource(entry.index), "already-recorded", detail)));
     }
     if standing.state.resource().is_none_or(|old| old.resource_type() == entry.resource_type) {
         return Ok(());

@@ -13,6 +13,7 @@ mod decide;
 mod group;
 mod known;
 mod names;
+mod own;
 mod resolve;
 mod room;
 mod transaction;
@@ -28,6 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use conditional::References;
+pub use own::OwnBases;
 pub use room::Room;
 
 use crate::app::App;
@@ -78,9 +80,10 @@ impl FromRequest<App> for BundleRequest {
 /// Process a FHIR R4 transaction or batch bundle.
 ///
 /// A transaction is all or nothing: if one entry is refused, nothing of it is stored, and the problem lists every bad
-/// entry. The entries of a batch are independent; each has its own outcome in the answer. Ids that are UUIDs are kept.
-/// `urn:uuid:`, conditional (`Practitioner?identifier=system|value`) and contained references are resolved, or refused
-/// by their place. An entry that is there already is answered with `200 OK` and adds nothing.
+/// entry. The entries of a batch are independent; each has its own outcome in the answer. Ids that are UUIDs are kept;
+/// what is put under another id is read under it, and the answer tells the UUID that it has here. `urn:uuid:`, relative,
+/// conditional (`Practitioner?identifier=system|value`) and contained references are resolved, or refused by their
+/// place; URLs of attachments, other URLs and links of narratives follow the entries that they name. An entry that is there already is answered with `200 OK` and adds nothing.
 #[utoipa::path(post, path = "/fhir", tag = "fhir", params(CommandHeaders),
     request_body(
         content((BundleBody = "application/fhir+json"), (BundleBody = "application/json")),

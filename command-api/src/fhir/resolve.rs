@@ -4,13 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use nexus_domain::aggregate_for;
 use nexus_domain::fhir::{
-    Reference, Resource, is_directory_type, is_resource_type, patient_of, references, rewrite_references,
+    Link, Reference, Resource, is_directory_type, is_fhir_id, is_resource_type, patient_of, references, rewrite_links,
+    without_version,
 };
 use uuid::Uuid;
 
 use super::bundle::{Entry, EntryResult, Kind, Method, foreign_id};
 use super::conditional::Criterion;
-use super::names::Names;
+use super::names::{Called, Names};
+use super::own::OwnBases;
 use super::{each_reference, in_resource};
 use crate::existence::{Named, StreamId};
 use crate::refusal::Fault;
@@ -26,31 +28,40 @@ pub struct Resolved {
     pub refers_to: HashSet<Named>,
     /// A conditional create whose condition somebody meets.
     pub existing: Option<Uuid>,
+    /// References to versions that entries of the bundle have elsewhere. What version that is here is known once the entry
+    /// was decided about.
+    pub versions: HashMap<String, Named>,
+    /// It named versions of its source's that nothing here corresponds to.
+    pub version_lost: bool,
 }
 
 /// An entry after resolving, or what is wrong with it.
 pub type ResolvedResult = Result<Resolved, Vec<Fault>>;
 
 /// The identifiers that have to be looked up.
-pub fn criteria(entries: &mut [EntryResult]) -> HashSet<Criterion> {
+pub fn criteria(own: &OwnBases, entries: &mut [EntryResult]) -> HashSet<Criterion> {
     let mut found = HashSet::new();
     for entry in entries.iter_mut().flatten() {
-        found.extend(entry.if_none_exist.clone());
+        found.extend(entry.if_none_exist.clone().or_else(|| entry.condition.clone()));
         if let Some(resource) = &mut entry.resource {
-            each_reference(resource, |text| found.extend(criterion(text)));
+            each_reference(resource, |text| found.extend(criterion(own.strip(text).unwrap_or(text))));
         }
     }
     found
 }
 
 /// Resolves every entry. Faults stay with their entries.
-pub fn resolve(kind: Kind, entries: Vec<EntryResult>, bearers: &HashMap<Criterion, Uuid>) -> Vec<ResolvedResult> {
-    let names = Names::of(entries.iter().flatten(), bearers);
+pub fn resolve(
+    kind: Kind,
+    own: &OwnBases,
+    entries: Vec<EntryResult>,
+    bearers: &HashMap<Criterion, Uuid>,
+) -> Vec<ResolvedResult> {
+    let names = Names::of(kind, entries.iter().flatten(), bearers);
+    let context = Context { kind, own, names: &names, bearers };
     let mut seen = Seen::default();
-    let mut resolved: Vec<ResolvedResult> = entries
-        .into_iter()
-        .map(|entry| entry.and_then(|entry| resolve_entry(kind, entry, &names, bearers, &mut seen)))
-        .collect();
+    let mut resolved: Vec<ResolvedResult> =
+        entries.into_iter().map(|entry| entry.and_then(|entry| resolve_entry(context, entry, &mut seen))).collect();
     let only = (kind == Kind::Transaction).then(|| only_patient(&resolved)).flatten();
     for result in &mut resolved {
         let homeless =
@@ -77,150 +88,218 @@ struct Seen {
     streams: HashSet<StreamId>,
 }
 
-fn resolve_entry(
+/// What references are resolved with.
+#[derive(Clone, Copy)]
+struct Context<'a> {
     kind: Kind,
-    mut entry: Entry,
-    names: &Names,
-    bearers: &HashMap<Criterion, Uuid>,
-    seen: &mut Seen,
-) -> ResolvedResult {
+    own: &'a OwnBases,
+    names: &'a Names,
+    bearers: &'a HashMap<Criterion, Uuid>,
+}
+
+fn resolve_entry(context: Context<'_>, mut entry: Entry, seen: &mut Seen) -> ResolvedResult {
     let index = entry.index;
     let Some(aggregate_type) = aggregate_for(&entry.resource_type) else {
         let pointer = format!("/entry/{index}/request/url");
         return Err(vec![Fault::invalid(pointer, "unsupported-type", "Resources of this type are not filed here.")]);
     };
-    let names_of_it: HashSet<String> = entry.aliases.iter().cloned().chain([entry.name()]).collect();
+    aim(&mut entry, context.bearers)?;
+    // An entry may be called the same by both.
+    let names_of_it: HashSet<String> = entry.full_url.iter().cloned().chain([entry.name()]).collect();
     if names_of_it.into_iter().any(|name| !seen.names.insert(name)) {
         let detail = "Another entry has the same type and id, or the same fullUrl.";
         return Err(vec![Fault::invalid(format!("/entry/{index}"), "repeated-entry", detail)]);
     }
-    let existing = entry.if_none_exist.as_ref().and_then(|criterion| bearers.get(criterion)).copied();
+    let bearer = entry.if_none_exist.as_ref().and_then(|criterion| context.bearers.get(criterion)).copied();
+    let existing = bearer.or_else(|| context.names.created_before(&entry));
     if existing.is_none() && !seen.streams.insert((aggregate_type.to_owned(), entry.id)) {
         let detail = "An entry of another type has the same id. Ids are unique among such types here.";
         return Err(vec![Fault::invalid(format!("/entry/{index}"), "repeated-id", detail)]);
     }
-    let mut refers_to = HashSet::new();
+    let mut found = Found::default();
     let mut subject = None;
-    let base = entry.base.as_deref();
+    // Whoever updates speaks of this server's resources, wherever the entry is from.
+    let home = entry.base.as_deref().filter(|_| entry.method == Method::Post);
     if let Some(resource) = entry.resource.as_mut().filter(|_| existing.is_none()) {
-        let resolver = Resolver { kind, base, names, bearers };
-        refers_to = resolver.rewrite(index, resource)?;
+        let resolver = Resolver { context, base: entry.base.as_deref(), home };
+        found = resolver.rewrite(index, resource)?;
         subject = if is_directory_type(&entry.resource_type) { Some(entry.id) } else { patient_of(resource) };
     }
-    Ok(Resolved { entry, aggregate_type, subject, refers_to, existing })
+    let Found { refers_to, versions, version_lost, .. } = found;
+    Ok(Resolved { entry, aggregate_type, subject, refers_to, existing, versions, version_lost })
+}
+
+/// Whom an update or a deletion is about that names an identifier. An update that is about nobody creates.
+fn aim(entry: &mut Entry, bearers: &HashMap<Criterion, Uuid>) -> Result<(), Vec<Fault>> {
+    let Some(criterion) = entry.condition.take() else { return Ok(()) };
+    match bearers.get(&criterion) {
+        Some(bearer) => {
+            entry.id = *bearer;
+            if let Some(resource) = &mut entry.resource {
+                resource.set_id(*bearer);
+            }
+        }
+        None if entry.method == Method::Put => entry.if_none_exist = Some(criterion),
+        None => {
+            let pointer = format!("/entry/{}/request/url", entry.index);
+            return Err(vec![Fault::invalid(pointer, "unknown-resource", "There is no such resource.")]);
+        }
+    }
+    Ok(())
+}
+
+/// What the references of an entry come to.
+#[derive(Default)]
+struct Found {
+    refers_to: HashSet<Named>,
+    versions: HashMap<String, Named>,
+    version_lost: bool,
+    nowhere: HashSet<String>,
 }
 
 /// What a reference comes to.
 enum Target {
     /// Nothing to be done about it.
     Leave,
-    /// A resource outside of what is stored together; it has to exist.
-    Outside(Named),
-    /// Written as type and id; outside or not.
-    Rewrite(String, Option<Named>),
+    /// A resource of ours.
+    Resource {
+        named: Named,
+        version: Option<Version>,
+        /// Outside of what is stored together; it has to exist.
+        outside: bool,
+    },
     Nowhere,
+}
+
+/// A version that a reference names.
+struct Version {
+    text: String,
+    /// The source counts its versions itself.
+    foreign: bool,
 }
 
 /// Resolves the references of one entry.
 struct Resolver<'a> {
-    kind: Kind,
+    context: Context<'a>,
     /// What its relative references are relative to.
     base: Option<&'a str>,
-    names: &'a Names,
-    bearers: &'a HashMap<Criterion, Uuid>,
+    /// The same for those that lead out of the bundle.
+    home: Option<&'a str>,
 }
 
 impl Resolver<'_> {
-    /// Rewrites the references of a resource; answers the resources that have to exist.
-    fn rewrite(&self, index: usize, resource: &mut Resource) -> Result<HashSet<Named>, Vec<Fault>> {
-        let mut refers_to = HashSet::new();
-        let mut nowhere = HashSet::new();
-        rewrite_references(resource, &mut |text| match self.target(text) {
-            Target::Leave => None,
-            Target::Outside(named) => {
-                refers_to.insert(named);
-                None
-            }
-            Target::Rewrite(new, outside) => {
-                refers_to.extend(outside);
-                Some(new)
-            }
-            Target::Nowhere => {
-                nowhere.insert(text.to_owned());
-                None
-            }
+    /// Rewrites the links of a resource.
+    fn rewrite(&self, index: usize, resource: &mut Resource) -> Result<Found, Vec<Fault>> {
+        let mut found = Found::default();
+        rewrite_links(resource, &mut |link, text| {
+            let new = match link {
+                Link::Reference => found.take(self.target(text), text),
+                Link::Url => self.url(text),
+                Link::Uuid => self.entry(text).map(|(_, id)| format!("urn:uuid:{id}")),
+            };
+            new.filter(|new| new != text)
         });
-        if nowhere.is_empty() { Ok(refers_to) } else { Err(faults(index, resource, |text| nowhere.contains(text))) }
+        if found.nowhere.is_empty() {
+            Ok(found)
+        } else {
+            Err(faults(index, resource, |text| found.nowhere.contains(text)))
+        }
     }
 
     fn target(&self, text: &str) -> Target {
-        if let Some((resource_type, id)) = self.names.named(text) {
-            return inside(self.kind, text, resource_type, *id);
+        let stripped = self.context.own.strip(text);
+        let (ours, (name, version)) = (stripped.is_some(), without_version(stripped.unwrap_or(text)));
+        let (base, home) = if ours { (None, None) } else { (self.base, self.home) };
+        let foreign = !ours && (base.is_some() || name.contains(':'));
+        let version = version.map(|text| Version { text: text.to_owned(), foreign });
+        match self.context.names.named(name, base) {
+            Called::Entry(named) => return self.inside(named.clone(), version),
+            Called::Several => return Target::Nowhere,
+            Called::Nobody => {}
         }
-        match Reference::parse(text) {
-            Reference::Resource { resource_type, id } => match aggregate_for(&resource_type) {
-                Some(_) => {
-                    let named = (resource_type, id);
-                    // Another way of writing it, such as with a version.
-                    if self.kind == Kind::Transaction && self.names.contains(&named) {
-                        Target::Leave
-                    } else {
-                        Target::Outside(named)
-                    }
+        match Reference::parse(name) {
+            Reference::Resource { resource_type, id } if aggregate_for(&resource_type).is_some() => {
+                let named = (resource_type, id);
+                if self.context.names.contains(&named) {
+                    self.inside(named, version)
+                } else {
+                    Target::Resource { named, version, outside: true }
                 }
-                None => Target::Nowhere,
-            },
-            Reference::Conditional { resource_type, system, value } => {
-                self.bearer(text, &resource_type, &system, &value)
             }
-            Reference::Entry(_) => Target::Nowhere,
-            Reference::Malformed => self.imported(text),
+            Reference::Resource { .. } | Reference::Entry(_) => Target::Nowhere,
+            Reference::Conditional { resource_type, system, value } => self.bearer(&resource_type, &system, &value),
+            Reference::Malformed => imported(home, name, version),
             // The rules of form look at these.
             Reference::Contained(_) | Reference::External => Target::Leave,
         }
     }
 
-    fn bearer(&self, text: &str, resource_type: &str, system: &str, value: &str) -> Target {
+    /// Another entry of the bundle. What is stored together exists together; entries of a batch are on their own.
+    fn inside(&self, named: Named, version: Option<Version>) -> Target {
+        Target::Resource { named, version, outside: self.context.kind == Kind::Batch }
+    }
+
+    fn bearer(&self, resource_type: &str, system: &str, value: &str) -> Target {
         let criterion = Criterion::new(resource_type, system, value);
-        let here = self.names.bearing(&criterion).filter(|_| self.kind == Kind::Transaction);
-        match (here, self.bearers.get(&criterion)) {
-            (Some(id), _) => inside(self.kind, text, resource_type, id),
-            (None, Some(id)) => Target::Rewrite(format!("{resource_type}/{id}"), None),
-            (None, None) => Target::Nowhere,
+        let here = self.context.names.bearing(&criterion).filter(|_| self.context.kind == Kind::Transaction);
+        let found = here.or_else(|| self.context.bearers.get(&criterion).copied());
+        let named = found.map(|id| (resource_type.to_owned(), id));
+        // Who bears an identifier exists: the log has just said so.
+        named.map_or(Target::Nowhere, |named| Target::Resource { named, version: None, outside: false })
+    }
+
+    /// The entry that a URL leads to.
+    fn entry(&self, text: &str) -> Option<Named> {
+        let stripped = self.context.own.strip(text);
+        let base = self.base.filter(|_| stripped.is_none());
+        let (name, _) = without_version(stripped.unwrap_or(text));
+        match self.context.names.named(name, base) {
+            Called::Entry(named) => Some(named.clone()),
+            Called::Several | Called::Nobody => None,
         }
     }
 
-    /// Something that came under an id that is no UUID: it has the id here that such an entry gets.
-    fn imported(&self, text: &str) -> Target {
-        match foreign(text).filter(|(resource_type, _)| aggregate_for(resource_type).is_some()) {
-            Some((resource_type, id)) => {
-                let id = foreign_id(self.base, resource_type, id);
-                Target::Rewrite(format!("{resource_type}/{id}"), Some((resource_type.to_owned(), id)))
+    /// Where a URL leads if it leads to an entry of the bundle; a part of it stays that part.
+    fn url(&self, text: &str) -> Option<String> {
+        let (whole, part) = text.find('#').map_or((text, ""), |at| text.split_at(at));
+        let (resource_type, id) = self.entry(whole)?;
+        Some(format!("{resource_type}/{id}{part}"))
+    }
+}
+
+impl Found {
+    /// Takes note of a target; answers how it is written.
+    fn take(&mut self, target: Target, text: &str) -> Option<String> {
+        let Target::Resource { named, version, outside } = target else {
+            self.nowhere.extend(matches!(target, Target::Nowhere).then(|| text.to_owned()));
+            return None;
+        };
+        let mut new = format!("{}/{}", named.0, named.1);
+        if let Some(Version { text, foreign }) = version {
+            self.version_lost |= foreign && outside;
+            if !(foreign && outside) {
+                new = format!("{new}/_history/{text}");
             }
-            // The rules of form refuse it.
-            None => Target::Leave,
+            if foreign && !outside {
+                self.versions.insert(new.clone(), named.clone());
+            }
         }
+        if outside {
+            self.refers_to.insert(named);
+        }
+        Some(new)
     }
 }
 
-/// Type and id of `Practitioner/123`, with or without a version.
-fn foreign(text: &str) -> Option<(&str, &str)> {
-    let (resource_type, rest) = text.split_once('/')?;
-    let id = rest.split_once("/_history/").map_or(rest, |(id, _)| id);
-    let is_id = (1..=64).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
-    (is_id && is_resource_type(resource_type)).then_some((resource_type, id))
-}
-
-/// Another entry of the bundle. What is stored together exists together; entries of a batch are on their own.
-fn inside(kind: Kind, text: &str, resource_type: &str, id: Uuid) -> Target {
-    let new = format!("{resource_type}/{id}");
-    let outside = (kind == Kind::Batch).then(|| (resource_type.to_owned(), id));
-    match (new == text, outside) {
-        (true, None) => Target::Leave,
-        (true, Some(named)) => Target::Outside(named),
-        (false, outside) => Target::Rewrite(new, outside),
-    }
+/// Something that came under an id that is no UUID: it has the id here that such an entry gets.
+fn imported(home: Option<&str>, name: &str, version: Option<Version>) -> Target {
+    let typed = name.split_once('/').filter(|(resource_type, id)| is_resource_type(resource_type) && is_fhir_id(id));
+    let found = typed.and_then(|(resource_type, id)| {
+        let id = aggregate_for(resource_type).and_then(|_| foreign_id(home, resource_type, id))?;
+        Some((resource_type.to_owned(), id))
+    });
+    // The rules of form refuse what it is not.
+    found.map_or(Target::Leave, |named| Target::Resource { named, version, outside: true })
 }
 
 /// A fault for each reference of a resource that `broken` picks.

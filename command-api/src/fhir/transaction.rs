@@ -102,15 +102,16 @@ pub async fn read_and_resolve(
     json: Bytes,
     kind: Kind,
 ) -> Result<Vec<ResolvedResult>, Refusal> {
-    let call = Arc::clone(call);
+    let (call, own) = (Arc::clone(call), app.own.clone());
     let read = move || {
-        let mut entries = bundle::entries(&call, &json)?;
-        let criteria = criteria(&mut entries);
+        let mut entries = bundle::entries(&call, &own, &json)?;
+        let criteria = criteria(&own, &mut entries);
         Ok::<_, Refusal>((entries, criteria))
     };
     let (entries, criteria) = busy(read).await??;
     let bearers = app.references.bearers(criteria).await?;
-    busy(move || resolve(kind, entries, &bearers)).await
+    let own = app.own.clone();
+    busy(move || resolve(kind, &own, entries, &bearers)).await
 }
 
 /// The answer of the same request before, if there was one.

@@ -15,6 +15,7 @@ mod bad_input;
 mod tokens;
 
 mod batches;
+mod links;
 mod references;
 mod transactions;
 

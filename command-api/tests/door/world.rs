@@ -7,6 +7,7 @@ use nexus_access_log::Batch;
 use nexus_auth::testing::ORGANIZATION;
 use nexus_command_api::Service;
 use nexus_command_api::config::Config;
+use nexus_domain::{AnyEvent, Fact};
 use nexus_event_store::relay::{Relay, RelayConfig};
 use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, MasterKey, PARTITIONS_DEFAULT, envelope, in_schema};
 use nexus_testkit::{Answer, Caller, Role, TestDatabase, TestIssuer, TestTopic, kafka_address};
@@ -123,6 +124,31 @@ impl World {
             }
         }
         batches
+    }
+
+    /// The newest version of a resource that the log holds, opened.
+    pub async fn resource(&self, resource_type: &str, id: Uuid) -> Value {
+        let reader = LogReader::new(self.log.pool_as("nexus_projector").await);
+        let master = MasterKey::from_file(self.master_key.path().join("master.key")).expect("the master key");
+        let keyring = Keyring::connect(self.keys.pool().await, master).await.expect("the key store");
+        let mut newest = None;
+        for partition in 0..PARTITIONS_DEFAULT {
+            for event in reader.range(partition, 0, 1_000).await.expect("the log answers") {
+                let header = &event.header;
+                if header.aggregate_id == id && newest.as_ref().is_none_or(|(sequence, _)| *sequence < header.sequence)
+                {
+                    let key = keyring.key_of(header).await.expect("the subject's key");
+                    let payload = envelope::open_event(&key, &event).expect("it opens").payload;
+                    let events =
+                        AnyEvent::parse(&header.aggregate_type, &header.event_type, &header.event_version, payload);
+                    let event = events.expect("it can be read").pop().expect("an event");
+                    newest = Some((header.sequence, event.resource().clone()));
+                }
+            }
+        }
+        let resource = newest.unwrap_or_else(|| panic!("no {resource_type}/{id} in the log")).1;
+        assert_eq!(resource.resource_type(), resource_type);
+        resource.into_json()
     }
 
     /// What the log's database answers.

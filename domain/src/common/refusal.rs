@@ -23,13 +23,15 @@ pub enum Refusal {
     EnteredInError,
     #[error("The reference leads to a resource of another patient.")]
     ForeignReference,
+    #[error("The reference names a version that is its source's; here it leads to the resource in whatever version.")]
+    VersionElsewhere,
 }
 
 impl RuleError for Refusal {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownPatient => ErrorKind::NotFound,
-            Self::SubjectChanged | Self::ForeignReference => ErrorKind::Invalid,
+            Self::SubjectChanged | Self::ForeignReference | Self::VersionElsewhere => ErrorKind::Invalid,
             Self::PatientReplaced | Self::PatientDeceased | Self::AlreadyRecorded | Self::EnteredInError => {
                 ErrorKind::Conflict
             }
@@ -45,6 +47,7 @@ impl RuleError for Refusal {
             Self::SubjectChanged => "subject-changed",
             Self::EnteredInError => "entered-in-error",
             Self::ForeignReference => "foreign-reference",
+            Self::VersionElsewhere => "version-elsewhere",
         }
     }
 

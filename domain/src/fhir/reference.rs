@@ -40,20 +40,60 @@ impl Reference {
 
 fn conditional(text: &str) -> Option<Reference> {
     let (resource_type, query) = text.split_once('?')?;
-    let (system, value) = query.strip_prefix("identifier=")?.split_once('|')?;
-    let plain = super::is_resource_type(resource_type) && !value.is_empty() && !query.contains('&');
-    plain.then(|| Reference::Conditional {
-        resource_type: resource_type.to_owned(),
-        system: system.to_owned(),
-        value: value.to_owned(),
-    })
+    let (system, value) = identifier_of(query)?;
+    let resource_type = resource_type.to_owned();
+    super::is_resource_type(&resource_type).then_some(Reference::Conditional { resource_type, system, value })
 }
 
 fn relative(text: &str) -> Option<Reference> {
-    let (resource_type, rest) = text.split_once('/')?;
-    let id = rest.split_once("/_history/").map_or(rest, |(id, _)| id);
-    let id = Uuid::parse_str(id).ok()?;
+    let (resource_type, id) = without_version(text).0.split_once('/')?;
+    let id = Uuid::parse_str(id).ok().filter(|_| super::is_fhir_id(id))?;
     super::is_resource_type(resource_type).then(|| Reference::Resource { resource_type: resource_type.to_owned(), id })
+}
+
+/// A reference without its version, and the version: `Patient/1` and `3` of `Patient/1/_history/3`.
+pub fn without_version(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once("/_history/") {
+        Some((name, version)) if super::is_fhir_id(version) => (name, Some(version)),
+        _ => (text, None),
+    }
+}
+
+/// System and value of the search `identifier=system|value`, which may stand behind a `?`. Any further parameter makes it
+/// another search, which is none of ours. An identifier without a system, `|value`, has an empty one.
+///
+/// Two layers are taken off: the URL's (`%7C`), and the search's own (`\|`, <https://hl7.org/fhir/R4/search.html#escaping>).
+/// Whoever encodes nothing, as many do, means a `+` by a `+`; whoever encodes the bar means a space.
+pub fn identifier_of(query: &str) -> Option<(String, String)> {
+    let mut parameters = query.strip_prefix('?').unwrap_or(query).split('&').filter(|parameter| !parameter.is_empty());
+    let (token, None) = (parameters.next()?.strip_prefix("identifier=")?, parameters.next()) else { return None };
+    let token = if token.contains('|') { percent_decoded(token) } else { percent_decoded(&token.replace('+', " ")) };
+    let (mut system, mut value) = (None, String::new());
+    let mut letters = token.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => value.push(letters.next_if(|next| ['\\', '|', ',', '$'].contains(next)).unwrap_or(letter)),
+            '|' if system.is_none() => system = Some(std::mem::take(&mut value)),
+            _ => value.push(letter),
+        }
+    }
+    (!value.is_empty()).then_some((system?, value))
+}
+
+/// Text as it was before it went into a URL; what is not encoded stays.
+fn percent_decoded(text: &str) -> String {
+    if !text.contains('%') {
+        return text.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let code = tail.get(..2).filter(|code| *first == b'%' && code.iter().all(u8::is_ascii_hexdigit));
+        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 /// Every `reference` string of a resource, contained resources included, with its JSON pointer.
@@ -146,6 +186,40 @@ mod tests {
             "Patient?identifier=a|b&x=1",
         ] {
             assert_eq!(Reference::parse(bad), Reference::Malformed, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_identifier_is_read_through_both_of_its_encodings() {
+        for (query, system, value) in [
+            ("identifier=urn:x|A+B 1", "urn:x", "A+B 1"),
+            ("?identifier=urn%3Ax%7CA+B%2B1", "urn:x", "A B+1"),
+            ("identifier=http%3A%2F%2Fx%2Fy%7C9%269&", "http://x/y", "9&9"),
+            (r"identifier=urn:x|A\|B\,C\$D\\E", "urn:x", r"A|B,C$D\E"),
+            (r"identifier=urn:x|A|B\F", "urn:x", r"A|B\F"),
+            (r"identifier=urn:a\|b|1", "urn:a|b", "1"),
+            ("identifier=|12 %", "", "12 %"),
+            ("identifier=urn:x|%E4%B8%AD", "urn:x", "中"),
+        ] {
+            assert_eq!(identifier_of(query), Some((system.to_owned(), value.to_owned())), "{query}");
+        }
+        for bad in [
+            "identifier=9",
+            "identifier=urn:x|",
+            "identifier=a|b&active=true",
+            "name=x",
+            "",
+            "identifier:of-type=a|b|c",
+        ] {
+            assert_eq!(identifier_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_told_from_the_name() {
+        assert_eq!(without_version("Patient/1/_history/3"), ("Patient/1", Some("3")));
+        for text in ["Patient/1", "Patient/1/_history", "Patient/1/_history/", "Patient/1/_history/a b"] {
+            assert_eq!(without_version(text), (text, None));
         }
     }
 

@@ -51,7 +51,7 @@ impl Resource {
         }
         match object.get("id") {
             None => {}
-            Some(Value::String(id)) if is_fhir_id(id) => {}
+            Some(Value::String(id)) if super::is_fhir_id(id) => {}
             Some(_) => return Err(FormError::new("bad-id", "/id", "An id has 1 to 64 letters, digits, '-' or '.'.")),
         }
         drop_server_meta(&mut object)?;
@@ -148,11 +148,6 @@ impl Resource {
         hash_object(&self.0, &mut hasher);
         Digest(hex::encode(hasher.finalize()))
     }
-}
-
-/// FHIR R4 `id`: 1 to 64 of letters, digits, `-` and `.` (<https://hl7.org/fhir/R4/datatypes.html#id>).
-fn is_fhir_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
 fn drop_server_meta(object: &mut Map<String, Value>) -> Result<(), FormError> {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use nexus_auth::Role;
 use nexus_auth::policy::{Action, ResourceContext};
+use nexus_domain::fhir::id_of;
 use nexus_web::extract::{Path, Query, require_accept};
 use nexus_web::pipeline::{Authenticated, authorize};
 use nexus_web::problem::{Problem, ProblemBody};
@@ -233,7 +234,7 @@ fn fhir(resource: &Value) -> Response {
 
 fn read_patient(text: &str) -> Result<Uuid, Problem> {
     let id = text.strip_prefix("Patient/").unwrap_or(text);
-    id.parse().map_err(|_| Problem::invalid_parameter("patient", "A patient's id is expected."))
+    id_of("Patient", id).ok_or_else(|| Problem::invalid_parameter("patient", "A patient's id is expected."))
 }
 
 type Bounds = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);

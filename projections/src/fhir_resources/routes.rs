@@ -6,14 +6,13 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use nexus_auth::policy::{Action, ResourceContext};
 use nexus_domain::access::{codes, sensitivity};
-use nexus_domain::fhir::{Resource, is_directory_type, is_resource_type};
+use nexus_domain::fhir::{Resource, id_of, is_directory_type, is_resource_type};
 use nexus_web::extract::{Path, Query, require_accept};
 use nexus_web::pipeline::{Authenticated, authorize};
 use nexus_web::problem::{Problem, ProblemBody};
 use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::{NAME, query};
 use crate::query_api::{After, Part, PositionOnly, QueryApi};
@@ -28,14 +27,15 @@ pub fn router() -> OpenApiRouter<QueryApi> {
 /// Read a FHIR resource as it was sent.
 ///
 /// The body is the JSON that came in, order and digits included; only references that named no resource are resolved,
-/// and `meta.versionId` and `meta.lastUpdated` are added. What was entered in error says so and stays readable.
+/// and `meta.versionId` and `meta.lastUpdated` are added. What was put under an id that is no UUID is found under it, and
+/// tells the UUID that it has here. What was entered in error says so and stays readable.
 #[utoipa::path(
     get,
     path = "/fhir/{type}/{id}",
     tag = "FHIR",
     params(
         ("type" = String, Path, description = "The resource type", example = "Observation"),
-        ("id" = Uuid, Path, description = "The resource's id"),
+        ("id" = String, Path, description = "The resource's id, or the one that it was put under"),
         After, PositionOnly,
     ),
     responses(
@@ -47,15 +47,14 @@ pub fn router() -> OpenApiRouter<QueryApi> {
 async fn read_resource(
     State(api): State<QueryApi>,
     Authenticated(caller): Authenticated,
-    Path((resource_type, id)): Path<(String, Uuid)>,
+    Path((resource_type, id)): Path<(String, String)>,
     Query(params): Query<PositionOnly>,
     headers: HeaderMap,
     after: After,
 ) -> Result<Response, Problem> {
     require_accept(&headers, &[FHIR_JSON, "application/json"], FHIR_JSON)?;
-    if !is_resource_type(&resource_type) {
-        return Err(Problem::not_found());
-    }
+    let known = is_resource_type(&resource_type).then(|| id_of(&resource_type, &id)).flatten();
+    let Some(id) = known else { return Err(Problem::not_found()) };
     let action = if is_directory_type(&resource_type) { Action::ReadDirectory } else { Action::ReadFhir };
     let after = after.and(params.position.as_deref())?;
     api.wait(NAME, &after).await?;

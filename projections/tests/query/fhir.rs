@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use nexus_auth::Role;
+use nexus_domain::fhir::id_of;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -93,4 +94,22 @@ async fn only_what_exists_is_found_under_its_own_type() {
     assert_eq!(answer["id"], id.to_string());
     let stranger = world.issuer.patient_token(Uuid::new_v4());
     assert_eq!(world.get_with(&stranger, &format!("/fhir/Patient/{id}"), &[]).await.status, StatusCode::NOT_FOUND);
+}
+
+/// Whoever put it under an id of their own knows it by no other.
+#[tokio::test]
+async fn what_was_put_under_another_id_is_read_under_it() {
+    let world = World::new().await;
+    let id = id_of("Patient", "ward.7-bed.2").unwrap();
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let read = |path: String| {
+        let world = &world;
+        async move { world.get(Role::Nurse, &path).await }
+    };
+    let answer = read("/fhir/Patient/ward.7-bed.2".to_owned()).await;
+    assert_eq!((answer.status, answer.json()["id"].clone()), (StatusCode::OK, json!(id)));
+    assert_eq!(read(format!("/fhir/Patient/{}", id.to_string().to_uppercase())).await.status, StatusCode::OK);
+    for other in ["Patient/ward.7-bed.3", "Patient/ward_7", "Basic/ward.7-bed.2", "Patient/WARD.7-bed.2"] {
+        assert_eq!(read(format!("/fhir/{other}")).await.problem(), "not-found", "{other}");
+    }
 }
