@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use nexus_local::Ports;
 
 use crate::projections::Projections;
-use crate::stack::{Certificates, IdentityProvider};
+use crate::stack::{self, Certificates, IdentityProvider};
 use crate::{chaos, keys};
 
 /// NexusHealth on one machine: start it, fill it, ask it, test it.
 #[derive(Parser)]
 #[command(name = "nexus", version, after_help = "Example:\n  ./nexus up && ./nexus status")]
 pub struct Cli {
-    /// First of the eight ports of a stack; several stacks on one machine differ by it.
+    /// First of the ports of a stack, which lie in a row; several stacks on one machine differ by it.
     #[arg(long, global = true, env = "NEXUS_PORT_BASE", default_value_t = Ports::DEFAULT_BASE, value_name = "N")]
     pub port_base: u16,
 
@@ -92,13 +93,15 @@ pub struct Status {
 
 #[derive(Args)]
 pub struct Token {
-    /// registrar, nurse, physician, pharmacist, patient, auditor, analyst, operator or service.
+    /// Whose: there is a demo account for each role.
+    #[arg(value_parser = PossibleValuesParser::new(stack::roles()))]
     pub role: String,
 }
 
 #[derive(Args)]
 pub struct Logs {
-    /// postgres, kafka, auth, keycloak, command-api, relay, projector, query-api, reactor or supervisor.
+    /// Whose; those of all of them when not given.
+    #[arg(value_parser = PossibleValuesParser::new(stack::log_names()))]
     pub service: Option<String>,
     /// Go on printing what is written from now on.
     #[arg(short, long)]

@@ -35,8 +35,7 @@ const COUNTS: [(Service, u16); 6] = [
     (Service::QueryApi, 1),
     (Service::Reactor, 2),
 ];
-/// Those of any stack; those of this one, with all its processes and links.
-const STACK_PORTS: u16 = 9;
+/// The ports of this stack, with all its processes and links.
 const PORTS: u16 = 64;
 
 /// A running stack with its links.
@@ -77,7 +76,7 @@ impl Cluster {
     /// Chooses ports and opens the links; starts no process.
     async fn plan(mut stack: Stack, secrets: Secrets) -> Result<Self> {
         let (mut links, mut instances, mut clocks) = (Vec::new(), Vec::new(), Vec::new());
-        let mut next = stack.ports.base + STACK_PORTS;
+        let mut next = stack.ports.base + Ports::COUNT;
         let mut port = || {
             next += 1;
             next - 1
@@ -379,4 +378,15 @@ fn numbered() -> impl Iterator<Item = (Service, u16)> {
 
 fn count_of(service: Service) -> u16 {
     COUNTS.into_iter().find(|(counted, _)| *counted == service).map_or(0, |(_, count)| count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_of_a_stack_is_disturbed() {
+        let counted: Vec<Service> = COUNTS.into_iter().map(|(service, _)| service).collect();
+        assert_eq!(counted, Service::ALL.into_iter().filter(|service| service.is_own()).collect::<Vec<_>>());
+    }
 }

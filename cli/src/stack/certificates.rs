@@ -24,8 +24,12 @@ use crate::home::make_folder;
 use crate::output;
 
 /// Everybody who has a certificate: servers, services, and the commands of this program (`admin`).
-pub const NAMES: [&str; 9] =
-    ["postgres", "kafka", "auth", "command-api", "relay", "projector", "query-api", "reactor", kafka::ADMINISTRATOR];
+fn names() -> impl Iterator<Item = &'static str> {
+    // Keycloak stands in for `auth`, under its name.
+    let services = Service::ALL.into_iter().filter(|service| *service != Service::Keycloak);
+    services.map(Service::name).chain([kafka::ADMINISTRATOR])
+}
+
 /// Kafka's link to itself. Kafka reads this one at its start only, so it lasts as long as the authority; it is shown on no
 /// other listener.
 const CONTROLLER: &str = "kafka-controller";
@@ -92,7 +96,7 @@ impl Stack {
         self.folder.join("authority.pem")
     }
 
-    /// The files of one of [`NAMES`].
+    /// The files of one of those who have a certificate.
     pub fn tls_files(&self, name: &str) -> TlsFiles {
         let identity = self.secret_file("tls").join(format!("{name}.pem"));
         TlsFiles { authority: self.authority_file(), identity }
@@ -135,7 +139,7 @@ pub fn announce(stack: &Stack) -> Result<()> {
 /// Every certificate of the stack, the authority's first.
 fn report(stack: &Stack) -> Result<Vec<CertificateReport>> {
     let authority = std::iter::once(("authority", stack.authority_file()));
-    let names = [CONTROLLER].into_iter().chain(NAMES).map(|name| (name, stack.tls_files(name).identity));
+    let names = [CONTROLLER].into_iter().chain(names()).map(|name| (name, stack.tls_files(name).identity));
     authority.chain(names).map(|(name, file)| read(name, file)).collect()
 }
 
@@ -143,7 +147,7 @@ fn replace(stack: &Stack, is_due: impl Fn(DateTime<Utc>) -> bool) -> Result<Vec<
     make_folder(&stack.secret_file("tls"), 0o700)?;
     let authority = authority(stack)?;
     let mut replaced = Vec::new();
-    for name in NAMES {
+    for name in names() {
         let file = stack.tls_files(name).identity;
         if !file.exists() || is_due(read(name, file)?.not_after) {
             issue(stack, &authority, name, name, LIFETIME_DAYS)?;

@@ -8,12 +8,10 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use super::identity::{KEYCLOAK_DATABASE, KeycloakSecrets};
-use super::secrets::DATABASE_ROLES;
+use super::secrets::{ANALYST, OWNER, SUPERUSER, database_roles};
 use super::{ACCESS_TOPIC, IdentityProvider, Secrets, Stack, TOPIC};
 
-const OWNER: &str = "nexus_migrator";
 const PROJECTOR: &str = "nexus_projector";
-const ANALYST: &str = "nexus_analyst";
 
 /// Each database and the roles that may enter it.
 const DATABASES: [(&str, &[&str]); 3] = [
@@ -38,8 +36,8 @@ const RULES: [Rule; 5] = [
 
 /// Creates what is missing on the server: roles with their passwords, databases with their owner.
 pub async fn create(stack: &Stack, secrets: &Secrets) -> Result<()> {
-    let pool = connect(stack, secrets, "postgres", "postgres").await?;
-    for role in DATABASE_ROLES.into_iter().filter(|role| *role != "postgres") {
+    let pool = connect(stack, secrets, SUPERUSER, "postgres").await?;
+    for role in database_roles().into_iter().filter(|role| *role != SUPERUSER) {
         create_role(&pool, role, &secrets.databases[role]).await?;
     }
     for (database, roles) in DATABASES {

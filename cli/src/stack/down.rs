@@ -11,7 +11,7 @@ use super::state::{State, supervisor_runs};
 use super::supervisor::stop_leftovers;
 use crate::output;
 
-/// All eight deadlines of the supervisor together, and a little.
+/// The deadlines of the supervisor for each service together, and a little.
 const DOWN_DEADLINE: Duration = Duration::from_secs(150);
 
 pub async fn down(stack: &Stack) -> Result<ExitCode> {

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::secrets::{DEMO_ORGANIZATION, DEMO_PATIENT, DEMO_PRACTITIONER, ROLES, WHO_TREAT, random_secret};
+use super::secrets::{DEMO_ORGANIZATION, DEMO_PATIENT, DEMO_PRACTITIONER, WHO_TREAT, random_secret, roles};
 use super::{Service, Stack};
+use crate::output;
 
 /// The role and the database of Keycloak in PostgreSQL.
 pub const KEYCLOAK_DATABASE: &str = "nexus_keycloak";
@@ -94,8 +95,12 @@ impl Stack {
 /// Fetches, unpacks and builds Keycloak; quick when that was done before.
 pub async fn prepare_keycloak(stack: &Stack) -> Result<()> {
     let stack = stack.clone();
+    let pom = stack.home.path("infra/keycloak/pom.xml");
+    if !jars::folder(&pom, &stack.home.cache()?, "keycloak")?.exists() {
+        output::note("  fetching Keycloak from Maven Central, once for this checkout; that may take minutes");
+    }
     let prepare = move || {
-        jars::fetch(&stack.home.path("infra/keycloak/pom.xml"), &stack.home.cache()?, "keycloak")?;
+        jars::fetch(&pom, &stack.home.cache()?, "keycloak")?;
         stack.keycloak()?.prepare()
     };
     tokio::task::spawn_blocking(prepare).await?
@@ -129,14 +134,14 @@ fn with_demo_accounts(mut realm: Value, keys: &str) -> Option<Value> {
     let clients = realm["clients"].as_array_mut()?;
     let place = clients.iter().position(|client| client["clientId"] == TEMPLATE)?;
     let template = clients.remove(place);
-    clients.extend(ROLES.map(|role| {
+    clients.extend(roles().into_iter().map(|role| {
         let mut client = template.clone();
         client["clientId"] = role.into();
         client["name"] = format!("Demo {role}").into();
         client["attributes"]["jwks.string"] = keys.into();
         client
     }));
-    realm["users"] = ROLES.map(account_of_role).to_vec().into();
+    realm["users"] = roles().into_iter().map(account_of_role).collect();
     Some(realm)
 }
 
@@ -174,7 +179,6 @@ mod tests {
         let roles: BTreeSet<&str> =
             realm["roles"]["realm"].as_array().unwrap().iter().map(|role| role["name"].as_str().unwrap()).collect();
         assert_eq!(roles, nexus_auth::Role::ALL.into_iter().map(nexus_auth::Role::as_str).collect());
-        assert_eq!(roles, ROLES.into_iter().collect());
         assert_eq!(realm["realm"], keycloak::REALM);
     }
 
@@ -205,7 +209,7 @@ mod tests {
     #[test]
     fn each_demo_role_has_an_account_with_the_key() {
         let realm = with_demo_accounts(shipped(), r#"{"keys":["x"]}"#).unwrap();
-        for role in ROLES {
+        for role in roles() {
             let client = realm["clients"].as_array().unwrap().iter().find(|client| client["clientId"] == role).unwrap();
             assert_eq!(client["attributes"]["jwks.string"], r#"{"keys":["x"]}"#);
             let account = realm["users"].as_array().unwrap().iter().find(|user| user["serviceAccountClientId"] == role);

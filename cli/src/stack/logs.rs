@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::{Service, Stack};
 use crate::{args, output};
@@ -39,7 +39,7 @@ pub fn logs(stack: &Stack, options: &args::Logs) -> Result<ExitCode> {
 /// Sets aside the files that have grown too large. The writers append, so they go on at the start of the emptied file;
 /// a line written in between is the price for services that need not know about rotation.
 pub fn rotate_all(stack: &Stack) -> Result<()> {
-    for name in names() {
+    for name in log_names() {
         let path = stack.log_file(name);
         if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > SIZE_MAX) {
             std::fs::copy(&path, path.with_extension("log.1"))?;
@@ -59,18 +59,15 @@ pub fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
+/// Whose logs there are.
+pub fn log_names() -> impl Iterator<Item = &'static str> {
     Service::ALL.into_iter().map(Service::name).chain(["supervisor"])
 }
 
 fn chosen(stack: &Stack, service: Option<&str>) -> Result<Vec<Followed>> {
-    let known = |wanted: &str| names().find(|name| *name == wanted);
     let chosen: Vec<&str> = match service {
-        None => names().filter(|name| stack.log_file(name).exists()).collect(),
-        Some(wanted) => match known(wanted) {
-            Some(name) => vec![name],
-            None => bail!("there is no service `{wanted}`; there are {}", names().collect::<Vec<_>>().join(", ")),
-        },
+        None => log_names().filter(|name| stack.log_file(name).exists()).collect(),
+        Some(wanted) => vec![wanted],
     };
     chosen.into_iter().map(|name| Followed::open(name, &stack.log_file(name))).collect()
 }

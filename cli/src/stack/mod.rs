@@ -1,4 +1,4 @@
-//! One installation on this machine: eight processes, a range of ports, a folder.
+//! One installation on this machine: its processes, a range of ports, a folder.
 
 mod certificates;
 mod database;
@@ -29,8 +29,8 @@ pub use database::{
 };
 pub use down::down;
 pub use identity::{IdentityProvider, assertion};
-pub use logs::logs;
-pub use secrets::Secrets;
+pub use logs::{log_names, logs};
+pub use secrets::{Secrets, roles};
 pub use service::{Instance, Service};
 pub use state::{ProcessId, ServiceState};
 pub use status::status;
@@ -56,7 +56,7 @@ pub struct Stack {
 impl Stack {
     pub fn open(home: &Home, port_base: u16) -> Result<Self> {
         if !(1024..=Ports::BASE_MAX).contains(&port_base) {
-            bail!("--port-base must lie between 1024 and {}: a stack has eight ports", Ports::BASE_MAX);
+            bail!("--port-base must lie between 1024 and {}: a stack has {} ports", Ports::BASE_MAX, Ports::COUNT);
         }
         let folder = home.state()?.join(format!("stack-{port_base}"));
         Ok(Self { home: home.clone(), ports: Ports { base: port_base }, folder, kafka_detours: Vec::new() })

@@ -3,40 +3,21 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use nexus_auth::Role;
 use nexus_event_store::MasterKey;
 use nexus_local::write_private;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::Stack;
+use super::{Service, Stack};
 
-/// A demo account for each role, named after it.
-pub const ROLES: [&str; 10] = [
-    "registrar",
-    "nurse",
-    "physician",
-    "pharmacist",
-    "patient",
-    "auditor",
-    "analyst",
-    "operator",
-    "service",
-    "reactor",
-];
 /// Those who treat patients: their demo accounts work at [`DEMO_ORGANIZATION`].
 pub const WHO_TREAT: [&str; 3] = ["nurse", "physician", "pharmacist"];
-/// Who may log in to PostgreSQL: its superuser, the owner of the schemas, one role per kind of service, and analysts.
-pub const DATABASE_ROLES: [&str; 8] = [
-    "postgres",
-    "nexus_migrator",
-    "nexus_command",
-    "nexus_relay",
-    "nexus_projector",
-    "nexus_query",
-    "nexus_analyst",
-    "nexus_reactor",
-];
+pub const SUPERUSER: &str = "postgres";
+/// The owner of the schemas.
+pub const OWNER: &str = "nexus_migrator";
+pub const ANALYST: &str = "nexus_analyst";
 /// The sample patient whose own record the demo account `patient` may see.
 pub const DEMO_PATIENT: &str = "7cd3260f-2795-3080-b267-3bb0a9f40624";
 /// The practitioner of the sample who is behind the demo account `physician`: has treated [`DEMO_PATIENT`].
@@ -45,6 +26,17 @@ pub const DEMO_PRACTITIONER: &str = "06c075c2-c733-3de3-a271-a0e2d5889ba4";
 pub const DEMO_ORGANIZATION: &str = "d0894f6b-78d7-338d-82ad-b63de4d40014";
 
 const SECRET_BYTES: usize = 32;
+
+/// A demo account for each role, named after it.
+pub fn roles() -> Vec<&'static str> {
+    Role::ALL.into_iter().map(Role::as_str).collect()
+}
+
+/// Who may log in to PostgreSQL: its superuser, the owner of the schemas, analysts, and each service that needs to.
+pub fn database_roles() -> Vec<&'static str> {
+    let services = Service::ALL.into_iter().filter_map(Service::database_role);
+    [SUPERUSER, OWNER, ANALYST].into_iter().chain(services).collect()
+}
 
 /// What only this machine's owner may read.
 #[derive(Serialize, Deserialize)]
@@ -71,7 +63,7 @@ impl Secrets {
         }
         let secrets = match stack.secret_file("secrets.json").exists() {
             true => Self::load(stack)?.completed()?,
-            false => Self { databases: random_for(&DATABASE_ROLES)?, accounts: random_for(&ROLES)? },
+            false => Self { databases: random_for(database_roles())?, accounts: random_for(roles())? },
         };
         write_private(&stack.secret_file("clients.json"), &serde_json::to_vec_pretty(&secrets.clients())?)?;
         write_private(&stack.secret_file("secrets.json"), &serde_json::to_vec_pretty(&secrets)?)?;
@@ -80,12 +72,12 @@ impl Secrets {
 
     /// With passwords for roles and accounts that a stack of an older version did not have.
     fn completed(mut self) -> Result<Self> {
-        for role in DATABASE_ROLES {
+        for role in database_roles() {
             if !self.databases.contains_key(role) {
                 self.databases.insert(role.to_owned(), random_secret()?);
             }
         }
-        for account in ROLES {
+        for account in roles() {
             if !self.accounts.contains_key(account) {
                 self.accounts.insert(account.to_owned(), random_secret()?);
             }
@@ -116,8 +108,8 @@ impl Secrets {
     }
 }
 
-fn random_for(names: &[&str]) -> Result<BTreeMap<String, String>> {
-    names.iter().map(|name| Ok(((*name).to_owned(), random_secret()?))).collect()
+fn random_for(names: Vec<&str>) -> Result<BTreeMap<String, String>> {
+    names.into_iter().map(|name| Ok((name.to_owned(), random_secret()?))).collect()
 }
 
 pub fn random_secret() -> Result<String> {

@@ -1,4 +1,8 @@
-//! The eight processes of a stack: their names, places and settings.
+//! The processes of a stack: their names, places and settings.
+//!
+//! [`Service::ALL`] is the one list of them. What is started, watched, stopped and disturbed, who has a certificate, a
+//! role in PostgreSQL, a log and a port: all of it is asked here. Tests hold it against the programs that the workspace
+//! builds and against the table in README.md.
 
 use anyhow::Result;
 use nexus_local::{Launch, Ports, Postgres};
@@ -37,7 +41,7 @@ impl Service {
         Self::Reactor,
     ];
 
-    /// The eight services of a stack, in the order in which they start.
+    /// The services of a stack, in the order in which they start.
     pub fn of(stack: &Stack) -> Vec<Self> {
         let absent = match stack.identity_provider() {
             IdentityProvider::Auth => Self::Keycloak,
@@ -63,6 +67,18 @@ impl Service {
     /// Whether it is one of our own programs.
     pub fn is_own(self) -> bool {
         !matches!(self, Self::Postgres | Self::Kafka | Self::Keycloak)
+    }
+
+    /// As whom it logs in to PostgreSQL, if it does.
+    pub fn database_role(self) -> Option<&'static str> {
+        match self {
+            Self::CommandApi => Some("nexus_command"),
+            Self::Relay => Some("nexus_relay"),
+            Self::Projector => Some("nexus_projector"),
+            Self::QueryApi => Some("nexus_query"),
+            Self::Reactor => Some("nexus_reactor"),
+            Self::Postgres | Self::Kafka | Self::Auth | Self::Keycloak => None,
+        }
     }
 
     /// The others need these two.
@@ -155,13 +171,14 @@ impl Instance {
     fn settings(&self, stack: &Stack, secrets: &Secrets) -> Vec<(&'static str, String)> {
         let tls = stack.tls_files(self.service.name());
         let postgres = Postgres { port: self.postgres, ..stack.postgres(secrets) };
-        let database = |role: &str, database: &str| {
+        let role = self.service.database_role().unwrap_or_default();
+        let database = |name: &str| {
             let password = secrets.databases.get(role).map(String::as_str);
-            postgres.url(role, password, database, Some(&tls))
+            postgres.url(role, password, name, Some(&tls))
         };
-        let log = |role| ("NEXUS_LOG_URL", database(role, "nexus_log"));
-        let keys = |role| ("NEXUS_KEYS_URL", database(role, "nexus_keys"));
-        let read = |role| ("NEXUS_READ_URL", database(role, "nexus_read"));
+        let log = || ("NEXUS_LOG_URL", database("nexus_log"));
+        let keys = || ("NEXUS_KEYS_URL", database("nexus_keys"));
+        let read = || ("NEXUS_READ_URL", database("nexus_read"));
         let file = |variable, name| (variable, stack.secret_file(name).display().to_string());
         let master_key = file("NEXUS_MASTER_KEY_FILE", "master.key");
         let kafka = [
@@ -177,20 +194,12 @@ impl Instance {
                 vec![file("NEXUS_CLIENTS_FILE", "clients.json"), file("NEXUS_SIGNING_KEY_FILE", "signing-key.pem")]
             }
             Service::CommandApi => {
-                vec![
-                    log("nexus_command"),
-                    keys("nexus_command"),
-                    master_key,
-                    ("NEXUS_FHIR_BASES", fhir_bases(stack.ports)),
-                ]
+                vec![log(), keys(), master_key, ("NEXUS_FHIR_BASES", fhir_bases(stack.ports))]
             }
-            Service::Relay => vec![log("nexus_relay")],
-            Service::Projector => {
-                vec![read("nexus_projector"), log("nexus_projector"), keys("nexus_projector"), master_key]
-            }
-            Service::QueryApi => vec![read("nexus_query"), log("nexus_query"), keys("nexus_query"), master_key],
+            Service::Relay => vec![log()],
+            Service::Projector | Service::QueryApi => vec![read(), log(), keys(), master_key],
             Service::Reactor => vec![
-                read("nexus_reactor"),
+                read(),
                 ("NEXUS_COMMAND_URL", Service::CommandApi.url(stack.ports)),
                 ("NEXUS_ISSUER", stack.issuer()),
                 proof_of(REACTOR, stack, secrets),
@@ -221,5 +230,63 @@ fn proof_of(account: &str, stack: &Stack, secrets: &Secrets) -> (&'static str, S
         IdentityProvider::Keycloak => {
             ("NEXUS_CLIENT_ASSERTION_KEY_FILE", stack.secret_file("service-key.pem").display().to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::process::Command;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Programs of the workspace that no stack runs.
+    const TOOLS: [&str; 2] = ["nexus", "xtask"];
+
+    /// What `cargo build --workspace --bins` makes.
+    fn programs() -> BTreeSet<String> {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let packages = metadata["packages"].as_array().unwrap().iter();
+        let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
+        let programs = targets.filter(|target| target["kind"] == serde_json::json!(["bin"]));
+        programs.map(|program| program["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_list_has_every_program_of_the_workspace_and_no_other() {
+        let listed = Service::ALL.into_iter().filter(|service| service.is_own()).map(Service::name);
+        let listed: BTreeSet<String> = listed.chain(TOOLS).map(str::to_owned).collect();
+        assert_eq!(listed, programs(), "left is Service::ALL with the tools, right is what the workspace builds");
+    }
+
+    #[test]
+    fn every_service_has_a_port_of_its_own() {
+        let ports = Ports { base: Ports::DEFAULT_BASE };
+        let services = Service::ALL.into_iter().filter(|service| *service != Service::Keycloak);
+        let mut taken: Vec<u16> = services.map(|service| service.port(ports)).collect();
+        taken.push(ports.kafka_controller());
+        taken.sort_unstable();
+        assert_eq!(taken, ports.all().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_readme_has_every_service_with_its_port() {
+        let readme = include_str!("../../../README.md");
+        let (_, table) = readme.split_once("| process | port |").expect("README.md has a table of processes");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let told: BTreeSet<(String, u16)> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                (cells[1].trim_matches('`').to_lowercase(), cells[2].parse().expect("a port"))
+            })
+            .collect();
+        let ports = Ports { base: Ports::DEFAULT_BASE };
+        let services = Service::ALL.into_iter().filter(|service| *service != Service::Keycloak);
+        assert_eq!(told, services.map(|service| (service.name().to_owned(), service.port(ports))).collect());
     }
 }

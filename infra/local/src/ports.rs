@@ -12,8 +12,14 @@ pub struct Ports {
 
 impl Ports {
     pub const DEFAULT_BASE: u16 = 7400;
-    /// The highest base that leaves room for all nine.
-    pub const BASE_MAX: u16 = u16::MAX - 8;
+    /// How many a stack has, all in a row.
+    pub const COUNT: u16 = 9;
+    /// The highest base that leaves room for all of them.
+    pub const BASE_MAX: u16 = u16::MAX - (Self::COUNT - 1);
+
+    pub fn all(self) -> impl Iterator<Item = u16> {
+        (0..Self::COUNT).map(move |offset| self.base + offset)
+    }
 
     pub fn auth(self) -> u16 {
         self.base
