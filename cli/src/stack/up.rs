@@ -102,6 +102,9 @@ async fn delete(stack: &Stack) -> Result<()> {
 /// Kafka's jars, in the cache of this checkout.
 pub async fn fetch_kafka(stack: &Stack) -> Result<()> {
     let (pom, cache) = (stack.home.path("infra/kafka/pom.xml"), stack.home.cache()?);
+    if !jars::folder(&pom, &cache, "kafka")?.exists() {
+        output::note("  fetching Apache Kafka from Maven Central, once for this checkout; that may take minutes");
+    }
     tokio::task::spawn_blocking(move || jars::fetch(&pom, &cache, "kafka")).await??;
     Ok(())
 }
@@ -137,7 +140,7 @@ fn start_supervisor(stack: &Stack) -> Result<()> {
 /// A taken port is easier to understand here than in the log of the service that wanted it.
 fn check_ports(stack: &Stack) -> Result<()> {
     let base = stack.ports.base;
-    for port in base..=stack.ports.reactor() {
+    for port in stack.ports.all() {
         if TcpListener::bind(("127.0.0.1", port)).is_err() {
             let other = base.checked_add(100).filter(|base| *base <= Ports::BASE_MAX).unwrap_or(Ports::DEFAULT_BASE);
             bail!("port {port} is in use; stop what uses it, or choose other ports: ./nexus up --port-base {other}");

@@ -1,11 +1,13 @@
 //! A stack of real processes, started and stopped through the command line. It ends with the test, however that ends.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nexus_event_store::kafka::KafkaArgs;
+use nexus_local::Ports;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -71,7 +73,7 @@ impl Stack {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nexus"));
         command.args(["--port-base", &self.port_base.to_string()]).args(arguments);
-        command.env("NEXUS_HOME", home()).env("NEXUS_DIES_WITH", std::process::id().to_string());
+        command.env("NEXUS_HOME", home()).env("NEXUS_DIES_WITH", std::process::id().to_string()).current_dir(home());
         command
     }
 
@@ -262,21 +264,26 @@ impl Stack {
         }
     }
 
-    /// The shell commands that `up` printed under "requests to try".
-    pub fn printed_requests(&self) -> Vec<String> {
-        let (_, requests) = self.printed.split_once("requests to try").expect("`up` prints requests to try");
-        let parts = requests.split("\n# ").skip(1);
-        parts.map(|part| part.split_once('\n').map_or(part, |(_, command)| command).trim().to_owned()).collect()
+    /// What `up` printed.
+    pub fn printed(&self) -> &str {
+        &self.printed
     }
 
-    /// Runs a printed request in a shell, in the checkout, with the program under test as `./nexus`.
-    pub fn run_as_printed(&self, request: &str) -> Value {
+    /// The shell commands that `up` printed under "requests to try".
+    pub fn printed_requests(&self) -> &str {
+        let (_, requests) = self.printed.split_once("requests to try").expect("`up` prints requests to try");
+        requests.split("\n\n").nth(1).expect("the requests are a paragraph")
+    }
+
+    /// Runs the printed requests in a shell, in the checkout, with the program under test as `./nexus`.
+    pub fn run_as_printed(&self, shell: &str) -> Vec<Value> {
         let program = format!("'{}'", env!("CARGO_BIN_EXE_nexus"));
-        let request = request.replace("./nexus", &program);
-        let output =
-            Command::new("bash").args(["-c", &request]).env("NEXUS_HOME", home()).current_dir(home()).output().unwrap();
-        let answer = String::from_utf8_lossy(&output.stdout);
-        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("`{request}` answered: {answer}"))
+        let requests = self.printed_requests().replace("./nexus", &program);
+        let mut command = Command::new(shell);
+        let output = command.args(["-c", &requests]).env("NEXUS_HOME", home()).current_dir(home()).output().unwrap();
+        let answers: serde_json::Result<Vec<Value>> =
+            serde_json::Deserializer::from_slice(&output.stdout).into_iter().collect();
+        answers.unwrap_or_else(|_| panic!("`{requests}` answered: {output:?}"))
     }
 
     pub async fn down(self) {
@@ -300,9 +307,9 @@ pub fn home() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Nine free ports in a row, below the range from which the system hands out ports.
+/// Free ports in a row, as many as a stack has, below the range from which the system hands out ports.
 fn free_range() -> u16 {
     let start = 20_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 10;
-    let free = |base: &u16| (0..9).all(|port| std::net::TcpListener::bind(("127.0.0.1", base + port)).is_ok());
-    (start..32_000).step_by(10).find(free).expect("nine free ports in a row")
+    let free = |base: &u16| Ports { base: *base }.all().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    (start..32_000).step_by(10).find(free).expect("free ports in a row")
 }
