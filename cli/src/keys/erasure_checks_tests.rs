@@ -130,7 +130,7 @@ async fn whatever_is_left_is_found() {
         format!("insert into {}.patients values ('{id}', 1)", schema("vital_signs")),
         format!("insert into {}.people values ('{id}', 1, '')", schema("appointments")),
         format!(
-            "insert into {}.calendars values ('{id}', now(), '{condition}', '{}')",
+            "insert into {}.calendars values ('{id}', now(), null, '{condition}', '{}')",
             schema("appointments"),
             Uuid::nil()
         ),

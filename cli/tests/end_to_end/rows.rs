@@ -41,7 +41,7 @@ pub async fn of_any_installation(stack: &Stack) -> Hashes {
     let without = [
         "appointment_follow_up_v1.",
         "ward_alerts_v1.alerts",
-        "appointments_v1.",
+        "appointments_v2.",
         "access_grants_v1.consents",
         "access_grants_v1.emergencies",
         "population_v2.member_exclusions",

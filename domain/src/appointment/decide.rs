@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::form::check;
-use super::slots::{is_on_grid, is_too_long, practitioners, slots, time_of};
+use super::slots::{has_length, is_on_grid, is_too_long, practitioners, slots, time_of};
 use super::state::Step;
 use super::{Appointment, AppointmentCommand, AppointmentEvent, Error};
 use crate::common::{Refusal, about_patient, alive, check_reason, repeated, same_subject};
@@ -73,6 +73,7 @@ fn admissible(issued: &Issued<AppointmentCommand>, resource: &Resource, notes: &
 fn judge_time(issued: &Issued<AppointmentCommand>, resource: &Resource, notes: &mut Vec<Note>) -> Result<(), Error> {
     let Some(time) = time_of(resource) else { return Ok(()) };
     issued.judge(if is_on_grid(time) { Ok(()) } else { Err(Error::OffGrid) }, notes)?;
+    issued.judge(if has_length(time) { Ok(()) } else { Err(Error::NoLength) }, notes)?;
     issued.judge(if is_too_long(time) { Err(Error::TooLong) } else { Ok(()) }, notes)
 }
 

@@ -16,6 +16,8 @@ pub enum Error {
     NotBookable,
     #[error("An appointment starts and ends at a full five minutes.")]
     OffGrid,
+    #[error("An appointment ends after it starts.")]
+    NoLength,
     #[error("An appointment lasts twelve hours at most.")]
     TooLong,
     #[error("An appointment can't be booked in the past.")]
@@ -44,7 +46,7 @@ impl RuleError for Error {
             Self::Form(error) => error.kind(),
             Self::Common(error) => error.kind(),
             Self::Unknown => ErrorKind::NotFound,
-            Self::NotBookable | Self::OffGrid | Self::TooLong | Self::InPast => ErrorKind::Invalid,
+            Self::NotBookable | Self::OffGrid | Self::NoLength | Self::TooLong | Self::InPast => ErrorKind::Invalid,
             Self::SlotTaken
             | Self::SlotUnclaimed
             | Self::NotScheduled
@@ -63,6 +65,7 @@ impl RuleError for Error {
             Self::Unknown => "unknown-appointment",
             Self::NotBookable => "appointment-not-bookable",
             Self::OffGrid => "appointment-off-grid",
+            Self::NoLength => "appointment-without-length",
             Self::TooLong => "appointment-too-long",
             Self::InPast => "appointment-in-the-past",
             Self::SlotTaken => "slot-taken",
@@ -82,7 +85,7 @@ impl RuleError for Error {
             Self::Common(error) => error.pointer(),
             Self::NotBookable => Some("/status"),
             Self::OffGrid | Self::InPast | Self::SlotTaken => Some("/start"),
-            Self::TooLong => Some("/end"),
+            Self::NoLength | Self::TooLong => Some("/end"),
             _ => None,
         }
     }

@@ -79,8 +79,8 @@ fn check_times(resource: &Resource) -> Result<(), FormError> {
         (None, Some(_)) => Err(FormError::missing("/start")),
         (None, None) if !timeless => Err(FormError::missing("/start")),
         _ => match time_of(resource) {
-            Some((start, end)) if end <= start => {
-                Err(FormError::new("end-before-start", "/end", "An appointment ends after it starts."))
+            Some((start, end)) if end < start => {
+                Err(FormError::new("end-before-start", "/end", "An appointment can't end before it starts."))
             }
             _ => Ok(()),
         },

@@ -25,6 +25,11 @@ pub(super) fn is_on_grid((start, end): (DateTime<Utc>, DateTime<Utc>)) -> bool {
     full(start) && full(end)
 }
 
+/// Whether it takes any time. A walk-in of the past may have been written down as a moment.
+pub(super) fn has_length((start, end): (DateTime<Utc>, DateTime<Utc>)) -> bool {
+    end > start
+}
+
 pub(super) fn is_too_long((start, end): (DateTime<Utc>, DateTime<Utc>)) -> bool {
     end - start > TimeDelta::hours(HOURS_MAX)
 }

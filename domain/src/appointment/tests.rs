@@ -139,6 +139,7 @@ fn book_takes_a_time_to_come() {
     check(&[], &book(timed("2026-12-10T09:01:00Z", "2026-12-10T09:10:00Z")), Err("appointment-off-grid"));
     check(&[], &book(timed("2026-12-10T09:00:00Z", "2026-12-10T09:09:59Z")), Err("appointment-off-grid"));
     check(&[], &book(timed("2026-12-10T09:00:00+05:45", "2026-12-10T09:10:00+05:45")), accepted);
+    check(&[], &book(timed(NINE, "2026-12-10T10:00:00+01:00")), Err("appointment-without-length"));
     check(&[], &book(timed("2026-11-24T07:55:00Z", "2026-11-24T08:55:00Z")), Err("appointment-in-the-past"));
     let timeless = resource().without("start").without("end").with("status", json!("proposed"));
     check(&[], &book(timeless), Err("required-element-missing"));
@@ -162,7 +163,8 @@ fn form() {
     check(&[], &record(resource().without("status")), Err("required-element-missing"));
     check(&[], &with("start", json!("2026-12-10")), Err("bad-date"));
     check(&[], &with("start", json!(9)), Err("bad-date"));
-    check(&[], &with("end", json!(NINE)), Err("end-before-start"));
+    check(&[], &with("end", json!("2026-12-10T08:59:00Z")), Err("end-before-start"));
+    check(&[], &with("end", json!("2026-12-10T10:10:00+01:15")), Err("end-before-start"));
     check(&[], &record(resource().without("end")), Err("required-element-missing"));
     check(&[], &record(resource().without("start")), Err("required-element-missing"));
     let timeless = || resource().without("start").without("end");
@@ -206,6 +208,9 @@ fn history_is_noted_where_a_booking_would_be_refused() {
         &record(timed("2013-12-10T09:01:00Z", "2013-12-10T09:10:00Z")),
         &["appointment-off-grid"],
     );
+    let walk_in = record(timed("2013-12-10T09:00:00Z", "2013-12-10T09:00:00Z"));
+    check_notes::<Appointment>(&[], &walk_in, &["appointment-without-length"]);
+    assert_eq!(claimed(&testing::after::<Appointment>(&[], &walk_in)), (vec![], vec![]));
     let long = record(timed("2013-12-10T09:00:00Z", "2013-12-12T09:00:00Z"));
     check_notes::<Appointment>(&[], &long, &["appointment-too-long"]);
     check_notes::<Appointment>(

@@ -25,8 +25,8 @@ const UPSERT: &str = "
     returning appointment";
 
 const INSERT_CALENDARS: &str = "
-    insert into calendars (practitioner, starts_at, appointment, patient)
-    select practitioner, starts_at, appointment, patient
+    insert into calendars (practitioner, starts_at, ends_at, appointment, patient)
+    select practitioner, starts_at, ends_at, appointment, patient
     from unnest($1::uuid[], $2::uuid[]) as new (practitioner, appointment) join appointments using (appointment)
     where starts_at is not null
     on conflict do nothing";

@@ -26,7 +26,7 @@ impl ReadModel for Appointments {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {

@@ -51,19 +51,27 @@ pub(super) struct Row {
     person: Option<Vec<u8>>,
 }
 
+/// What begins in the stretch, and what has begun before and reaches into it. The first part reads a day more than the
+/// stretch by the primary key, the second what lasts longer than that by an index of its own.
 const OF_PRACTITIONER: &str = "
-    select appointment, appointments.patient, status, calendars.starts_at, ends_at, appointments.sealed,
+    select appointment, appointments.patient, status, it.starts_at, it.ends_at, appointments.sealed,
         people.sealed as person
-    from calendars
+    from (
+        select appointment, starts_at, ends_at from calendars
+        where practitioner = $1 and starts_at >= $2 - interval '24 hours' and starts_at < $3
+            and (starts_at >= $2 or ends_at > $2)
+        union all
+        select appointment, starts_at, ends_at from calendars
+        where practitioner = $1 and starts_at < $2 - interval '24 hours' and ends_at > $2
+            and ends_at - starts_at > interval '24 hours'
+    ) it
     join appointments using (appointment)
     left join people on people.patient = appointments.patient
-    where practitioner = $1 and calendars.starts_at >= $2 and calendars.starts_at < $3
-        and ($4::timestamptz is null or (calendars.starts_at, appointment) > ($4, $5))
-        and status <> 'entered-in-error'
-    order by calendars.starts_at, appointment
+    where ($4::timestamptz is null or (it.starts_at, appointment) > ($4, $5)) and status <> 'entered-in-error'
+    order by it.starts_at, appointment
     limit $6";
 
-/// One more row than the limit, in the order of the day.
+/// One more row than the limit, in the order of the day: what lasts over midnight is in both days.
 pub(super) async fn rows(
     api: &QueryApi,
     practitioner: Uuid,

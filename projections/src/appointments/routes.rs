@@ -42,7 +42,8 @@ struct DayParams {
 
 /// List a practitioner's appointments of a day.
 ///
-/// In the order of the day; those that were cancelled or missed stay in the list with their status.
+/// In the order of their start. One that lasts over midnight is in the list of each day that it touches; those that were
+/// cancelled or missed stay in the list with their status.
 #[utoipa::path(
     get,
     path = "/v1/practitioners/{id}/appointments",

@@ -17,11 +17,15 @@ create index appointments_of_patient on appointments (patient);
 create table calendars (
     practitioner uuid not null,
     starts_at timestamptz not null,
+    ends_at timestamptz,
     appointment uuid not null,
     patient uuid not null,
     primary key (practitioner, starts_at, appointment)
 );
 
+-- What lasts longer than a day is rare, and is looked for apart: everything else that reaches into a day has begun on it
+-- or within the 24 hours before.
+create index calendars_longer_than_a_day on calendars (practitioner, ends_at) where ends_at - starts_at > interval '24 hours';
 create index calendars_of_appointment on calendars (appointment);
 create index calendars_of_patient on calendars (patient);
 

@@ -1,6 +1,7 @@
 //! Practitioners' days.
 
 use axum::http::StatusCode;
+use chrono::{DateTime, TimeDelta};
 use nexus_auth::Role;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -8,6 +9,11 @@ use uuid::Uuid;
 use crate::world::{World, patient, reference};
 
 fn appointment(id: Uuid, patient: Uuid, practitioners: &[Uuid], start: &str) -> Value {
+    let end = DateTime::parse_from_rfc3339(start).unwrap() + TimeDelta::minutes(30);
+    lasting(id, patient, practitioners, (start, &end.to_rfc3339()))
+}
+
+fn lasting(id: Uuid, patient: Uuid, practitioners: &[Uuid], (start, end): (&str, &str)) -> Value {
     let actors = practitioners.iter().map(|practitioner| reference("Practitioner", *practitioner));
     let actors = actors.chain([reference("Patient", patient)]);
     json!({
@@ -16,7 +22,7 @@ fn appointment(id: Uuid, patient: Uuid, practitioners: &[Uuid], start: &str) -> 
         "status": "booked",
         "description": "Check-up",
         "start": start,
-        "end": "2026-11-25T23:00:00Z",
+        "end": end,
         "participant": actors.map(|actor| json!({"actor": actor, "status": "accepted"})).collect::<Vec<_>>(),
     })
 }
@@ -49,6 +55,52 @@ async fn a_day_has_the_appointments_of_that_day_in_order() {
     assert_eq!(items.len(), 2);
     assert_eq!(items[0]["person"]["name"][0]["family"], "Cormier");
     assert_eq!((&items[0]["status"], &items[0]["description"]), (&json!("booked"), &json!("Check-up")));
+}
+
+#[tokio::test]
+async fn what_lasts_over_midnight_is_in_every_day_that_it_touches() {
+    let world = World::new().await;
+    let (id, midwife) = (Uuid::new_v4(), Uuid::new_v4());
+    let [night, until_midnight, from_midnight, walk_in, week] = std::array::from_fn(|_| Uuid::new_v4());
+    let lasting = |it, start, end| lasting(it, id, &[midwife], (start, end));
+    world
+        .record([
+            patient(id, "Okonkwo", "Ada", "1988-02-11"),
+            lasting(week, "2027-03-01T08:00:00+13:00", "2027-03-08T08:00:00+13:00"),
+            lasting(night, "2027-03-04T21:40:00+05:45", "2027-03-05T06:20:00+05:45"),
+            lasting(until_midnight, "2027-03-04T22:00:00+05:45", "2027-03-05T00:00:00+05:45"),
+            lasting(from_midnight, "2027-03-05T00:00:00+05:45", "2027-03-05T00:30:00+05:45"),
+            lasting(walk_in, "2027-03-06T00:00:00+05:45", "2027-03-06T00:00:00+05:45"),
+        ])
+        .await;
+    let week = json!(week);
+    for (date, more) in [
+        ("2027-03-01", vec![]),
+        ("2027-03-04", vec![json!(night), json!(until_midnight)]),
+        ("2027-03-05", vec![json!(night), json!(from_midnight)]),
+        ("2027-03-06", vec![json!(walk_in)]),
+        ("2027-03-07", vec![]),
+        ("2027-03-08", vec![]),
+    ] {
+        // In Nepal the week begins on the 1st of March at 00:45, and is over on the 8th at 00:45.
+        let expected = [vec![week.clone()], more].concat();
+        assert_eq!(day(&world, midwife, &format!("date={date}&offset=%2B05:45")).await, expected, "{date}");
+    }
+    for (date, offset) in
+        [("2027-02-28", "%2B05:45"), ("2027-02-28", "%2B13:00"), ("2027-03-08", "-05:00"), ("2027-03-09", "%2B05:45")]
+    {
+        assert!(day(&world, midwife, &format!("date={date}&offset={offset}")).await.is_empty(), "{date} {offset}");
+    }
+    let page = format!("/v1/practitioners/{midwife}/appointments?date=2027-03-05&offset=%2B05:45");
+    let items = world.all_pages(Role::Nurse, &page, 1).await;
+    assert_eq!(
+        items.iter().map(|item| &item["appointment"]).collect::<Vec<_>>(),
+        [&week, &json!(night), &json!(from_midnight)]
+    );
+    assert_eq!(
+        (&items[1]["start"], &items[1]["end"]),
+        (&json!("2027-03-04T15:55:00Z"), &json!("2027-03-05T00:35:00Z"))
+    );
 }
 
 #[tokio::test]
