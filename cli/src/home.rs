@@ -35,7 +35,7 @@ impl Home {
         let own = std::env::current_exe()?;
         let program = own.with_file_name(name);
         if !program.exists() {
-            bail!("{} is not built; `./nexus up` builds it", program.display());
+            bail!("{} is missing; `cargo build --workspace --bins` builds all that belong together", program.display());
         }
         Ok(program)
     }

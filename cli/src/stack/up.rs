@@ -26,6 +26,7 @@ const RESTARTS_MAX: u64 = 8;
 
 pub async fn up(stack: &Stack, options: &args::Up) -> Result<ExitCode> {
     let started = Instant::now();
+    check_programs(stack)?;
     let _lock = Lock::up(stack)?.context("another `up` of this stack is running")?;
     if options.fresh && stack.folder.exists() {
         output::step("old state deleted", delete(stack)).await?;
@@ -135,6 +136,12 @@ fn start_supervisor(stack: &Stack) -> Result<()> {
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&stack.folder);
     command.spawn().context("can't start the supervisor")?;
     Ok(())
+}
+
+/// A missing program is easier to understand here than in the log of the supervisor.
+fn check_programs(stack: &Stack) -> Result<()> {
+    let own = Service::of(stack).into_iter().filter(|service| service.is_own());
+    own.map(Service::name).try_for_each(|name| stack.home.program(name).map(drop))
 }
 
 /// A taken port is easier to understand here than in the log of the service that wanted it.
