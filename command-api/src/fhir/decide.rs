@@ -189,7 +189,7 @@ impl Decider<'_> {
             changes = claims(standing, &events);
             settled = self.settle(id, events.last().map(Fact::resource), &changes);
         }
-        for note in succeeds {
+        if let Some(note) = succeeds {
             events.iter_mut().for_each(|event| event.note(note.clone()));
         }
         let remarks = [
