@@ -59,8 +59,9 @@ pub fn decide(
     let (mut told, mut faults) = (Vec::new(), Vec::new());
     let mut versions = HashMap::new();
     let keep_versions = !versioned.is_empty();
+    let mut patients_refused = HashSet::new();
     for mut resolved in patients.into_iter().chain(others).chain(versioned) {
-        let index = resolved.entry.index;
+        let (index, id, subject) = (resolved.entry.index, resolved.entry.id, resolved.subject);
         settle_versions(&mut resolved, &versions);
         match decider.decide(resolved) {
             Ok(about_it) => {
@@ -69,7 +70,12 @@ pub fn decide(
                 }
                 told.push((index, about_it));
             }
-            Err(Refusal::Faults(found)) => faults.extend(found),
+            Err(Refusal::Faults(found)) => {
+                // What is theirs is not at fault for it.
+                let follows = subject.is_some_and(|subject| subject != id && patients_refused.contains(&subject));
+                faults.extend(found.into_iter().filter(|fault| !(follows && fault.rule == UNKNOWN_PATIENT)));
+                patients_refused.insert(id);
+            }
             Err(fatal) => return Err(fatal),
         }
     }
@@ -348,6 +354,8 @@ fn owners_inside(resolved: &[Resolved]) -> HashMap<Named, Uuid> {
 
 /// The code of the domain's rule against another resource under the same id.
 const ALREADY_RECORDED: &str = "already-recorded";
+/// The code of the domain's rule that the patient exists.
+const UNKNOWN_PATIENT: &str = "unknown-patient";
 const TAKEN: &str = "Another entry of the bundle, or somebody else, holds what must be unique.";
 const NOT_BORNE: &str = "The resource has to bear the identifier that it is created under.";
 
