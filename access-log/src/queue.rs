@@ -158,6 +158,7 @@ fn append(id: Uuid, subject: Uuid, payload: Box<RawValue>) -> Append {
             subject,
             event_type: EVENT_TYPE.to_owned(),
             event_version: EVENT_VERSION.to_owned(),
+            source: None,
             payload,
         }],
         // Who did what stands in each record.

@@ -4,7 +4,7 @@ use cqrs_es::Aggregate;
 use nexus_domain::appointment::Appointment;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::patient::Patient;
-use nexus_domain::types::{Claim, ClaimChange};
+use nexus_domain::types::{Claim, ClaimChange, ClaimKind};
 use nexus_domain::{ReadError, Record, read};
 use nexus_event_store::{ClaimRules, Claimed, StoredEvent};
 
@@ -13,6 +13,21 @@ use crate::executor::stored_claim;
 /// The claims of each aggregate that has any.
 pub const RULES: ClaimRules =
     ClaimRules { aggregate_types: &[Patient::TYPE, DirectoryEntry::TYPE, Appointment::TYPE], claimed };
+
+/// The changes with directory identifiers in the places where their bearers are noted: one that is taken goes into the
+/// first place that is free, or into none if there are more bearers than places; a former bearer gives its place up.
+pub fn in_places(changes: &[ClaimChange], is_taken: impl Fn(&Claim) -> bool) -> Vec<ClaimChange> {
+    let place = |change: &ClaimChange| match change {
+        ClaimChange::Take(claim) if claim.kind == ClaimKind::DirectoryIdentifier => {
+            claim.places().into_iter().find(|place| !is_taken(place)).map(ClaimChange::Take).into_iter().collect()
+        }
+        ClaimChange::Release(claim) if claim.kind == ClaimKind::DirectoryIdentifier => {
+            claim.places_given_up().into_iter().map(ClaimChange::Release).collect()
+        }
+        other => vec![other.clone()],
+    };
+    changes.iter().flat_map(place).collect()
+}
 
 fn claimed(
     aggregate_type: &str,
@@ -75,7 +90,7 @@ mod tests {
             recorded_at: Utc::now(),
             traceparent: None,
         };
-        StoredEvent { header, partition: 0, position: sequence, payload, metadata: Metadata::default() }
+        StoredEvent { header, partition: 0, position: sequence, payload, metadata: Metadata::default(), source: None }
     }
 
     fn patient(number: &str) -> Value {
@@ -98,6 +113,20 @@ mod tests {
         assert_eq!(claimed(vec![registered("1"), updated("2")]), moved);
         let back = Claimed { held: vec![numbered("1")], given_up: vec![numbered("2")] };
         assert_eq!(claimed(vec![registered("1"), updated("2"), updated("1")]), back);
+    }
+
+    #[test]
+    fn each_bearer_of_an_identifier_takes_the_first_free_place() {
+        let claim = Claim::directory_identifier("PractitionerRole", "urn:staff", "77");
+        let places = claim.places();
+        let take = |taken: &[Claim]| in_places(&[ClaimChange::Take(claim.clone())], |place| taken.contains(place));
+        assert_eq!(take(&[]), [ClaimChange::Take(claim.clone())]);
+        assert_eq!(take(&places[..1]), [ClaimChange::Take(places[1].clone())]);
+        assert_eq!(take(&places), []);
+        let number = Claim::medical_record_number("urn:staff", "77");
+        assert_eq!(in_places(&[ClaimChange::Take(number.clone())], |_| true), [ClaimChange::Take(number)]);
+        let given_up = in_places(&[ClaimChange::Release(claim)], |_| false);
+        assert_eq!(given_up.len(), places.len() - 1);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn routes() -> OpenApiRouter<App> {
 
 /// Register a directory entry.
 ///
-/// A business identifier (system and value) belongs to one entry of a type only.
+/// A business identifier (system and value) leads to the entry as long as no other one of its type bears it.
 #[utoipa::path(post, path = "/v1/directory", tag = "directory", params(CommandHeaders), request_body(
     content = ResourceBody, example = json!({
         "resourceType": "Practitioner",
@@ -37,7 +37,9 @@ async fn register_directory_entry(State(app): State<App>, command: Command<Resou
     let mut resource = body.into_resource()?;
     filed_as::<DirectoryEntry>(&mut resource, None)?;
     let (name, own) = ("register_directory_entry", Uuid::nil());
-    app.create::<DirectoryEntry>(name, &call, Action::ManageDirectory, own, resource).await
+    let answer = app.create::<DirectoryEntry>(name, &call, Action::ManageDirectory, own, resource).await;
+    app.references.forget();
+    answer
 }
 
 /// Replace a directory entry.
@@ -59,7 +61,10 @@ async fn update_directory_entry(
     let action = move |standing: &Standing<DirectoryEntry>| {
         is_of_type(standing, resource.resource_type()).map(|()| DirectoryEntry::amend(resource.clone()))
     };
-    app.change_by::<DirectoryEntry>("update_directory_entry", &call, Action::ManageDirectory, path.id, action).await
+    let name = "update_directory_entry";
+    let answer = app.change_by::<DirectoryEntry>(name, &call, Action::ManageDirectory, path.id, action).await;
+    app.references.forget();
+    answer
 }
 
 /// Retire a directory entry.

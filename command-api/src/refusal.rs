@@ -16,6 +16,9 @@ pub const UNRESOLVED: &str = "unresolved-reference";
 /// The rule of an entry whose `ifMatch` does not hold.
 pub const MISMATCH: &str = "version-mismatch";
 
+/// The rule of a condition that several meet.
+pub const SEVERAL_BEARERS: &str = "several-bearers";
+
 /// One thing that is wrong with what was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -51,6 +54,11 @@ impl Fault {
 
     pub fn unresolved(pointer: impl Into<String>) -> Self {
         Self::invalid(pointer, UNRESOLVED, "The reference leads to nothing that is known here.")
+    }
+
+    /// An identifier that is to lead to one resource, and leads to several.
+    pub fn several_bearers(pointer: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Conflict, pointer, SEVERAL_BEARERS, "Several resources bear this identifier.")
     }
 
     pub fn of(error: &dyn RuleError) -> Self {
@@ -223,6 +231,9 @@ fn faults_problem(faults: &[Fault]) -> Problem {
     }
     if faults.iter().all(|fault| fault.rule == MISMATCH) {
         return Problem::version_mismatch(None).with_errors(listed);
+    }
+    if faults.iter().all(|fault| fault.rule == SEVERAL_BEARERS) {
+        return Problem::several_matches(first.rule.clone(), first.detail.clone()).with_errors(listed);
     }
     if has(ErrorKind::Invalid) {
         return Problem::invalid_value(listed);

@@ -11,6 +11,7 @@ mod any_event;
 mod common;
 mod filing;
 mod record;
+mod stated;
 
 pub mod alert;
 pub mod allergy;
@@ -30,3 +31,4 @@ pub use any_event::{AnyEvent, ReadError, read};
 pub use common::Refusal;
 pub use filing::aggregate_for;
 pub use record::{Fact, Issued, Origin, PatientFacts, Record};
+pub use stated::{StandingVersion, StatedVersion, Succession};

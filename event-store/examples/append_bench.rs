@@ -110,6 +110,7 @@ fn observation(subject: Uuid) -> Append {
             subject,
             event_type: "Observation.Recorded".into(),
             event_version: "1.0".into(),
+            source: None,
             payload: to_raw_value(&json!({"Recorded": {"resource": {"resourceType": "Observation", "status": "final",
                 "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4", "display": "Heart rate"}]},
                 "subject": {"reference": format!("Patient/{subject}")}, "effectiveDateTime": "2026-11-24T08:00:00Z",

@@ -93,6 +93,7 @@ impl<A: Aggregate + Clone + 'static> AggregateStore<A> {
                 subject,
                 event_type: event.event_type(),
                 event_version: event.event_version(),
+                source: None,
                 payload: serde_json::value::to_raw_value(event)?,
             })
         };

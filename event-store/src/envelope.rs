@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::event::{Header, Metadata, Opened, SealedEvent};
+use crate::event::{Header, Metadata, NewEvent, Opened, SealedEvent, SourceVersion};
 use crate::keyring::{DataKey, SubjectKey};
 
 /// What an event's associated data starts with. A new layout gets a new name.
@@ -57,13 +57,16 @@ pub fn open_event(key: &SubjectKey, event: &SealedEvent) -> Result<Opened, Envel
 }
 
 /// The bytes that go inside an event's envelope.
-pub(crate) fn content(payload: &RawValue, metadata: &Metadata) -> Result<Vec<u8>, EnvelopeError> {
+pub(crate) fn content(event: &NewEvent, metadata: &Metadata) -> Result<Vec<u8>, EnvelopeError> {
     #[derive(Serialize)]
     struct Content<'a> {
         payload: &'a RawValue,
         metadata: &'a Metadata,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<&'a SourceVersion>,
     }
-    serde_json::to_vec(&Content { payload, metadata }).map_err(|_| EnvelopeError::Content)
+    let content = Content { payload: &event.payload, metadata, source: event.source.as_ref() };
+    serde_json::to_vec(&content).map_err(|_| EnvelopeError::Content)
 }
 
 pub(crate) fn seal_row(key: &SubjectKey, context: &str, plain: &[u8]) -> Vec<u8> {

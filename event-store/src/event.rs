@@ -42,6 +42,20 @@ pub struct SealedEvent {
 pub struct Opened {
     pub payload: serde_json::Value,
     pub metadata: Metadata,
+    /// Events of decisions taken here have none, nor have those from before it was kept.
+    #[serde(default)]
+    pub source: Option<SourceVersion>,
+}
+
+/// What the system that a fact comes from said of its version, as it wrote it (FHIR `meta.versionId` and
+/// `meta.lastUpdated`). It may have said neither. Sealed together with the payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceVersion {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<String>,
 }
 
 /// Who did it and by which request. Sealed together with the payload.
@@ -63,6 +77,8 @@ pub struct NewEvent {
     pub event_version: String,
     /// JSON that goes into the envelope as it is.
     pub payload: Box<serde_json::value::RawValue>,
+    /// If it states what was recorded elsewhere: what was said of the version there.
+    pub source: Option<SourceVersion>,
 }
 
 /// An event read back from the log and opened.
@@ -73,6 +89,7 @@ pub struct StoredEvent {
     pub position: i64,
     pub payload: serde_json::Value,
     pub metadata: Metadata,
+    pub source: Option<SourceVersion>,
 }
 
 /// The id that an event carries wherever it goes (`ce_id`): the same event always gets the same one.

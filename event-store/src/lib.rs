@@ -33,7 +33,7 @@ pub use database::{DatabaseUrlError, database_options};
 pub use envelope::EnvelopeError;
 pub use erasure::{ErasedSubject, Forgotten};
 pub use error::{Error, KeyError};
-pub use event::{ERASED, Header, Metadata, NewEvent, Opened, SealedEvent, StoredEvent, event_id};
+pub use event::{ERASED, Header, Metadata, NewEvent, Opened, SealedEvent, SourceVersion, StoredEvent, event_id};
 pub use keyring::{Erasure, Keyring, MasterKey, MasterKeyArgs, RecordedErasure, SubjectKey};
 pub use load::LogReader;
 pub use log::{EventLog, LogConfig};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::envelope;
 use crate::error::Error;
-use crate::event::{Header, SealedEvent, StoredEvent};
+use crate::event::{Header, Opened, SealedEvent, StoredEvent};
 use crate::keyring::{Keyring, named_key};
 
 /// A read stops before it holds more sealed bytes than this, however many events were asked for.
@@ -176,7 +176,8 @@ fn open(keys: &Keys, event: SealedEvent) -> Result<StoredEvent, Error> {
         source,
     })?;
     let SealedEvent { header, partition, position, .. } = event;
-    Ok(StoredEvent { header, partition, position, payload: opened.payload, metadata: opened.metadata })
+    let Opened { payload, metadata, source } = opened;
+    Ok(StoredEvent { header, partition, position, payload, metadata, source })
 }
 
 /// A row with [`COLUMNS`] as an event.

@@ -286,6 +286,13 @@ impl Problem {
         problem
     }
 
+    /// Several resources meet a condition that only one may meet (412).
+    pub fn several_matches(rule: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        let mut problem = Self::rule_violated(rule, detail);
+        problem.0.status = StatusCode::PRECONDITION_FAILED;
+        problem
+    }
+
     /// A unique fact (a record number, a slot) is somebody else's. `rule` says which kind.
     pub fn claim_taken(rule: impl Into<String>) -> Self {
         let mut problem = Self::of(&CLAIM_TAKEN);

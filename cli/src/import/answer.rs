@@ -15,7 +15,10 @@ pub enum Outcome {
 /// How one resource fared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
+    /// It is new here.
     Accepted,
+    /// It was there, and has changed.
+    Updated,
     AlreadyThere,
     Refused(String),
 }
@@ -58,10 +61,17 @@ pub fn of_bundle(body: &[u8], freshness: Freshness) -> Result<Outcome, serde_jso
     let bundle: ResponseBundle = serde_json::from_slice(body)?;
     let fate = |entry: ResponseEntry| match entry.response.status.get(..3) {
         Some("201" | "202") if freshness == Freshness::First => Fate::Accepted,
+        Some("200") if freshness == Freshness::First && has_changed(&entry.response) => Fate::Updated,
         Some("200" | "201" | "202" | "204") => Fate::AlreadyThere,
         _ => Fate::Refused(of_operation_outcome(&entry.response)),
     };
     Ok(Outcome::Entries(bundle.entry.into_iter().map(fate).collect()))
+}
+
+/// R4 has one status for both; the write door says it beside.
+fn has_changed(response: &EntryResponse) -> bool {
+    let issues = response.outcome.as_ref().and_then(|outcome| outcome["issue"].as_array());
+    issues.into_iter().flatten().any(|issue| issue["details"]["coding"][0]["code"] == "updated")
 }
 
 /// Reads the problem that refuses a request as a whole.
@@ -137,6 +147,16 @@ mod tests {
     fn each_entry_has_its_fate() {
         let outcome = of_bundle(BUNDLE.as_bytes(), Freshness::First).unwrap();
         assert_eq!(outcome, Outcome::Entries(vec![Fate::Accepted, Fate::AlreadyThere, refused()]));
+    }
+
+    #[test]
+    fn what_has_changed_is_told_from_what_was_there() {
+        let body = br#"{"entry":[{"response":{"status":"200 OK","outcome":{"resourceType":"OperationOutcome",
+            "issue":[{"severity":"information","details":{"coding":[{"code":"updated"}]}}]}}},
+            {"response":{"status":"200 OK","outcome":{"issue":[{"details":{"coding":[{"code":"older-than-stored"}]}}]}}}]}"#;
+        let fates = |freshness| of_bundle(body, freshness).unwrap();
+        assert_eq!(fates(Freshness::First), Outcome::Entries(vec![Fate::Updated, Fate::AlreadyThere]));
+        assert_eq!(fates(Freshness::Replayed), Outcome::Entries(vec![Fate::AlreadyThere, Fate::AlreadyThere]));
     }
 
     #[test]

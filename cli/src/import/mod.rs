@@ -5,6 +5,7 @@
 //! have referred to that.
 
 mod answer;
+mod content;
 mod credentials;
 mod minify;
 mod report;
@@ -30,7 +31,7 @@ pub use report::Report;
 use report::Tally;
 use request::Selection;
 use sender::Sender;
-use source::Source;
+use source::{Found, Source};
 
 const JOBS_DEFAULT: u16 = 4;
 
@@ -79,7 +80,7 @@ enum Ending {
 
 async fn send_all(sender: Sender, paths: &[PathBuf], jobs: u16) -> Result<(Report, Ending)> {
     let paths = paths.to_vec();
-    let phases = tokio::task::spawn_blocking(move || source::find(&paths)).await??;
+    let Found { phases, skipped } = tokio::task::spawn_blocking(move || source::find(&paths)).await??;
     let run = Run {
         sender,
         tally: Mutex::new(Tally::new()),
@@ -91,7 +92,9 @@ async fn send_all(sender: Sender, paths: &[PathBuf], jobs: u16) -> Result<(Repor
         _ = tokio::signal::ctrl_c() => Ending::Interrupted,
     };
     run.bar.finish_and_clear();
-    Ok((run.tally().report(), ending))
+    let skipped = skipped.iter().map(|path| path.display().to_string()).collect();
+    let report = Report { skipped, ..run.tally().report() };
+    Ok((report, ending))
 }
 
 struct Run {

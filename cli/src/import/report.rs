@@ -18,12 +18,17 @@ const REFUSALS_SHOWN: usize = 20;
 /// What became of the resources. The names are those of `--json`.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// New or changed.
     pub accepted: u64,
+    /// How many of the accepted ones were there before, and have changed.
+    pub updated: u64,
     pub refused: u64,
     pub already_there: u64,
     pub seconds: f64,
     pub resources_per_s: f64,
     pub refusals: Vec<Refusal>,
+    /// Files of the folders that are no resources by their names.
+    pub skipped: Vec<String>,
 }
 
 /// An entry that was refused, and why.
@@ -32,6 +37,9 @@ pub struct Refusal {
     pub file: String,
     /// Index in the file, from 0: of the bundle's entry, or of the line. `None` if the problem is the file itself.
     pub entry: Option<usize>,
+    /// The line of an NDJSON file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
     pub problem: String,
 }
 
@@ -39,6 +47,7 @@ pub struct Refusal {
 pub struct Tally {
     started: Instant,
     accepted: u64,
+    updated: u64,
     already_there: u64,
     refused: u64,
     refusals: Vec<Refusal>,
@@ -56,6 +65,7 @@ impl Tally {
         Self {
             started: Instant::now(),
             accepted: 0,
+            updated: 0,
             already_there: 0,
             refused: 0,
             refusals: Vec::new(),
@@ -67,14 +77,15 @@ impl Tally {
     pub fn add(&mut self, source: &Source, request: &Request, outcome: Outcome) {
         match outcome {
             Outcome::Entries(fates) => {
-                for (entry, fate) in request.entries.iter().zip(fates) {
-                    self.add_entry(source, *entry, fate, Company::Shared);
+                for (entry, fates) in by_entry(request, fates) {
+                    self.add_entry(source, entry, fates, Company::Shared);
                 }
             }
             Outcome::Refused(refused) if source.kind == Kind::Lines => {
                 let company = if refused.is_about_content { Company::Alone } else { Company::Shared };
                 for (index, entry) in request.entries.iter().enumerate() {
-                    self.add_entry(source, *entry, Fate::Refused(refused.problem_of(index).to_owned()), company);
+                    let fates = vec![Fate::Refused(refused.problem_of(index).to_owned())];
+                    self.add_entry(source, *entry, fates, company);
                 }
             }
             Outcome::Refused(refused) => self.add_refused_bundle(source, request, refused),
@@ -86,25 +97,36 @@ impl Tally {
         match outcome {
             Outcome::Entries(fates) => {
                 let Some(left) = self.left.get_mut(&source.path) else { return };
-                let fates = request.entries.iter().zip(fates);
-                let of_left: Vec<_> = fates.filter(|(entry, _)| left.entries.remove(entry).is_some()).collect();
-                for (entry, fate) in of_left {
-                    self.add_entry(source, *entry, fate, Company::Shared);
+                let of_left: Vec<_> = by_entry(request, fates)
+                    .into_iter()
+                    .filter(|(entry, _)| left.entries.remove(entry).is_some())
+                    .collect();
+                for (entry, fates) in of_left {
+                    self.add_entry(source, entry, fates, Company::Shared);
                 }
             }
-            Outcome::Refused(_) if source.kind == Kind::Bundle => {}
+            Outcome::Refused(_) if source.kind == Kind::Json => {}
             Outcome::Refused(_) => self.add(source, request, outcome),
         }
     }
 
-    fn add_entry(&mut self, source: &Source, entry: usize, fate: Fate, company: Company) {
-        match fate {
-            Fate::Accepted => self.accepted += 1,
-            Fate::AlreadyThere => self.already_there += 1,
-            Fate::Refused(problem) => {
-                let left = self.left.entry(source.path.clone());
-                let left = left.or_insert_with(|| Left { source: source.clone(), entries: BTreeMap::new() });
-                left.entries.insert(entry, (problem, company));
+    /// A line may be several: the deletions of an export. All of it is sent again if one of it was refused.
+    fn add_entry(&mut self, source: &Source, entry: usize, fates: Vec<Fate>, company: Company) {
+        let refused = fates.iter().find_map(|fate| match fate {
+            Fate::Refused(problem) => Some(problem.clone()),
+            _ => None,
+        });
+        if let Some(problem) = refused {
+            let left = self.left.entry(source.path.clone());
+            let left = left.or_insert_with(|| Left { source: source.clone(), entries: BTreeMap::new() });
+            left.entries.insert(entry, (problem, company));
+            return;
+        }
+        for fate in fates {
+            match fate {
+                Fate::Accepted => self.accepted += 1,
+                Fate::Updated => (self.accepted, self.updated) = (self.accepted + 1, self.updated + 1),
+                Fate::AlreadyThere | Fate::Refused(_) => self.already_there += 1,
             }
         }
     }
@@ -112,9 +134,10 @@ impl Tally {
     /// All of it counts, and those at fault are named.
     fn add_refused_bundle(&mut self, source: &Source, request: &Request, refused: Refused) {
         self.refused += request.entries.len().max(1) as u64;
-        let file = name_of(source);
+        // A bundle is not always sent in the order of its file.
+        let in_file = |entry: usize| request.entries.get(entry).copied().unwrap_or(entry);
         let refusals =
-            refused.problems.into_iter().map(|(entry, problem)| Refusal { file: file.clone(), entry, problem });
+            refused.problems.into_iter().map(|(entry, problem)| refusal(source, entry.map(in_file), problem));
         self.refusals.extend(refusals);
     }
 
@@ -122,7 +145,7 @@ impl Tally {
     pub fn add_unreadable(&mut self, source: &Source, unreadable: Unreadable) {
         let Unreadable { entry, problem } = unreadable;
         self.refused += 1;
-        self.refusals.push(Refusal { file: name_of(source), entry, problem });
+        self.refusals.push(refusal(source, entry, problem));
     }
 
     /// What is left of each file.
@@ -147,23 +170,20 @@ impl Tally {
     /// As it stands: what is left counts as refused.
     pub fn report(&self) -> Report {
         let left = self.left.values().flat_map(|left| {
-            let file = name_of(&left.source);
-            left.entries.iter().map(move |(entry, (problem, _))| Refusal {
-                file: file.clone(),
-                entry: Some(*entry),
-                problem: problem.clone(),
-            })
+            left.entries.iter().map(|(entry, (problem, _))| refusal(&left.source, Some(*entry), problem.clone()))
         });
         let mut refusals: Vec<Refusal> = self.refusals.iter().cloned().chain(left).collect();
         refusals.sort();
         let (_, rate) = self.done();
         Report {
             accepted: self.accepted,
+            updated: self.updated,
             refused: self.refused + self.left_count(),
             already_there: self.already_there,
             seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             resources_per_s: (rate * 10.0).round() / 10.0,
             refusals,
+            skipped: Vec::new(),
         }
     }
 
@@ -173,28 +193,50 @@ impl Tally {
     }
 }
 
-fn name_of(source: &Source) -> String {
-    source.path.display().to_string()
+fn refusal(source: &Source, entry: Option<usize>, problem: String) -> Refusal {
+    let line = entry.filter(|_| source.kind == Kind::Lines).map(|entry| entry + 1);
+    Refusal { file: source.path.display().to_string(), entry, line, problem }
+}
+
+/// What became of each entry of the file, in the order of the request.
+fn by_entry(request: &Request, fates: Vec<Fate>) -> Vec<(usize, Vec<Fate>)> {
+    let mut found: Vec<(usize, Vec<Fate>)> = Vec::with_capacity(fates.len());
+    for (entry, fate) in request.entries.iter().zip(fates) {
+        match found.last_mut() {
+            Some((last, fates)) if last == entry => fates.push(fate),
+            _ => found.push((*entry, vec![fate])),
+        }
+    }
+    found
 }
 
 impl Report {
     /// The numbers in words.
     pub fn sentence(&self) -> String {
         format!(
-            "{} resources accepted, {} already there, {} refused; {:.0}/s",
-            self.accepted, self.already_there, self.refused, self.resources_per_s
+            "{} resources accepted ({} of them changed), {} already there, {} refused; {:.0}/s",
+            self.accepted, self.updated, self.already_there, self.refused, self.resources_per_s
         )
     }
 
     pub fn print(&self) {
         output::line(format_args!("{} ({:.1} s)", self.sentence(), self.seconds));
         for refusal in self.refusals.iter().take(REFUSALS_SHOWN) {
-            let entry = refusal.entry.map(|entry| format!(" entry {entry}")).unwrap_or_default();
+            let entry = match (refusal.line, refusal.entry) {
+                (Some(line), _) => format!(" line {line}"),
+                (None, Some(entry)) => format!(" entry {entry}"),
+                (None, None) => String::new(),
+            };
             output::line(format_args!("  {}{entry}: {}", refusal.file, refusal.problem));
         }
         if self.refusals.len() > REFUSALS_SHOWN {
             let more = self.refusals.len() - REFUSALS_SHOWN;
             output::line(format_args!("  … and {more} more; --report FILE has them all"));
+        }
+        if !self.skipped.is_empty() {
+            let shown: Vec<&str> = self.skipped.iter().take(REFUSALS_SHOWN).map(String::as_str).collect();
+            let count = self.skipped.len();
+            output::line(format_args!("  {count} other files in the folders were passed over: {}", shown.join(", ")));
         }
     }
 }
@@ -213,7 +255,7 @@ mod tests {
     use super::*;
 
     fn source(kind: Kind) -> Source {
-        Source { path: "a".into(), size: 0, kind }
+        Source { path: "a".into(), size: 0, kind, base: None }
     }
 
     fn request(entries: &[usize]) -> Request {
@@ -253,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_several_deletions_is_sent_again_as_a_whole() {
+        let (mut tally, source) = (Tally::new(), source(Kind::Lines));
+        let fates = vec![Fate::Updated, refused("locked"), Fate::Updated];
+        tally.add(&source, &request(&[4, 4, 5]), Outcome::Entries(fates));
+        check(&tally, (1, 0, 1), &[(Some(4), "locked")]);
+        assert_eq!(tally.report().refusals[0].line, Some(5));
+        tally.add_again(&source, &request(&[4, 4]), Outcome::Entries(vec![Fate::AlreadyThere, Fate::Updated]));
+        check(&tally, (2, 1, 0), &[]);
+        assert_eq!(tally.report().updated, 2);
+    }
+
+    #[test]
     fn lines_that_were_refused_together_are_sent_alone() {
         let (mut tally, source) = (Tally::new(), source(Kind::Lines));
         tally.add(&source, &request(&[3, 4]), whole(true, &[(Some(1), "too deep")]));
@@ -266,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_bundle_that_was_refused_counts_every_entry_and_names_those_at_fault() {
-        let (mut tally, source) = (Tally::new(), source(Kind::Bundle));
+        let (mut tally, source) = (Tally::new(), source(Kind::Json));
         tally.add(&source, &request(&[0, 1, 2]), whole(true, &[(Some(1), "not a date")]));
         check(&tally, (0, 0, 3), &[(Some(1), "not a date")]);
         assert!(tally.left().is_empty());

@@ -1,20 +1,20 @@
 //! What a file becomes: requests, one bundle each.
 //!
-//! A bundle is sent as it is. Resources of an NDJSON file are wrapped into batches, in which each stands for itself. What
+//! A transaction or a batch is sent as it is. The resources of an NDJSON file, of other bundles, and those that are a file
+//! by themselves are wrapped into batches, in which each stands for itself. What
 //! was refused of a batch can be taken out of its file and sent again, under another key: the server remembers its
 //! answer to the first one, refusals included.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, Read as _};
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufRead, Read as _};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::{Receiver, channel};
 use uuid::Uuid;
 
+use super::content::{Identified, Item, NAMESPACE, Shape, Top, wrap};
 use super::minify::minify;
 use super::source::{Kind, Meter, Source};
 
@@ -24,9 +24,11 @@ const LINES_PER_REQUEST: usize = 200;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Requests of one file that wait for being sent.
 const REQUESTS_AHEAD: usize = 1;
+/// The entries of a bundle that share a request, at most: what the server takes.
+const BUNDLE_ENTRIES: usize = 20_000;
+/// A batch of a bundle's entries that has grown this large is sent: the server takes a little more.
+const BUNDLE_BYTES: usize = 60 * 1024 * 1024;
 const CUT_OFF: &str = "the file can't be read to its end";
-/// The namespace of idempotency keys and ids made from content.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_1d7e_0c54_4c8e_9a57_6b4e_2c1f_7d21);
 
 /// One request: a bundle and its idempotency key.
 #[derive(Debug)]
@@ -86,10 +88,13 @@ pub fn requests(source: Source, selection: Selection) -> Receiver<Result<Request
     tokio::task::spawn_blocking(move || {
         // A receiver that is gone was interrupted.
         let mut hand_over = |item| sender.blocking_send(item).is_ok();
-        let outcome = match (source.kind, &selection) {
-            (Kind::Lines, _) => lines(&source, &selection, &mut hand_over),
-            (Kind::Bundle, Selection::Everything) => bundle(&source, &mut hand_over),
-            (Kind::Bundle, Selection::Again(refused)) => bundle_again(&source, refused, &mut hand_over),
+        let outcome = match source.kind {
+            Kind::Lines => {
+                let meter = Meter::default();
+                let reader = source.open(&meter);
+                reader.and_then(|reader| lines(reader, &source, &selection, &meter, &mut hand_over))
+            }
+            Kind::Json => json(&source, &selection, &mut hand_over),
         };
         if let Err(error) = outcome {
             hand_over(Err(Unreadable { entry: None, problem: format!("{error:#}") }));
@@ -98,49 +103,144 @@ pub fn requests(source: Source, selection: Selection) -> Receiver<Result<Request
     receiver
 }
 
-fn bundle(source: &Source, hand_over: &mut impl HandOver) -> Result<()> {
+/// A JSON file: a bundle, a resource by itself, or resources one after the other under a name that says otherwise.
+fn json(source: &Source, selection: &Selection, hand_over: &mut impl HandOver) -> Result<()> {
     let meter = Meter::default();
-    let text = read_to_end(source, &meter)?;
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&text) {
-        bail!("not JSON: it breaks at line {}, column {}", error.line(), error.column());
-    }
-    let body = minify(&text);
-    // What is no bundle has no entries; the server says what is wrong with it.
-    let count = serde_json::from_slice::<Entries<IgnoredAny>>(&body).map_or(0, |bundle| bundle.entry.len());
-    let (key, weight) = (Selection::Everything.key(&body), meter.take());
-    hand_over(Ok(Request { body, key, entries: (0..count).collect(), weight }));
-    Ok(())
-}
-
-/// What was refused of a batch bundle, with those beside it that it may refer to by their `fullUrl`.
-fn bundle_again(source: &Source, refused: &BTreeMap<usize, Company>, hand_over: &mut impl HandOver) -> Result<()> {
-    let text = read_to_end(source, &Meter::default())?;
-    let bundle: Entries<&RawValue> = serde_json::from_slice(&text).context("not the bundle that it was")?;
-    let mut batch = Batch::default();
-    let mut some_were_refused = false;
-    for (index, entry) in bundle.entry.iter().enumerate() {
-        let is_refused = refused.contains_key(&index);
-        if serde_json::from_str::<Entry>(entry.get()).is_ok_and(|entry| entry.is_sent_again(is_refused)) {
-            some_were_refused |= is_refused;
-            batch.add(index, &String::from_utf8_lossy(&minify(entry.get().as_bytes())));
+    let (text, cut_off) = read_to_end(source, &meter)?;
+    let text = trimmed(&text);
+    let (top, outcome) = Top::read(text);
+    match (top.shape(), outcome) {
+        _ if text.is_empty() => bail!("the file is empty"),
+        (Shape::Single, Ok(())) => single(source, text, selection, &meter, hand_over),
+        (Shape::Transaction, Ok(())) => as_it_is(text, &top, selection, &meter, hand_over),
+        (Shape::Batch, Ok(())) if matches!(selection, Selection::Everything) => {
+            as_it_is(text, &top, selection, &meter, hand_over)
         }
+        (Shape::Batch | Shape::Holding | Shape::History, outcome) => {
+            one_by_one(&top, selection, &meter, hand_over);
+            let cut_off = cut_off.filter(|_| outcome.is_err());
+            let Err(error) = outcome else { return Ok(()) };
+            let (count, broken) = (top.entries.len(), broken(&error, cut_off.as_ref()));
+            bail!("{broken}; what comes before it ({count} entries) was sent: send the whole file again later")
+        }
+        (_, Err(error)) if has_lines(text, &error) => lines(text, source, selection, &meter, hand_over),
+        (_, Err(error)) => bail!("{}; nothing of it was sent", broken(&error, cut_off.as_ref())),
     }
-    if some_were_refused {
-        hand_over(Ok(batch.take(&Selection::Again(BTreeMap::new()), 0)));
+}
+
+/// Where the file is not what it should be.
+fn broken(error: &serde_json::Error, cut_off: Option<&std::io::Error>) -> String {
+    let (line, column) = (error.line(), error.column());
+    match cut_off {
+        Some(reason) => format!("{CUT_OFF} ({reason}): it breaks off at line {line}, column {column}"),
+        None => format!("not JSON: it breaks at line {line}, column {column}"),
+    }
+}
+
+/// Whether the first line is a whole by itself, and others come after it.
+fn has_lines(text: &[u8], error: &serde_json::Error) -> bool {
+    let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    error.is_syntax() && first.len() < text.len() && serde_json::from_slice::<Identified>(first).is_ok()
+}
+
+/// Without what old systems put at the end of a file.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace() && ![0, 0x1a].contains(byte));
+    text[..end.map_or(0, |end| end + 1)].trim_ascii_start()
+}
+
+/// A resource by itself.
+fn single(
+    source: &Source,
+    text: &[u8],
+    selection: &Selection,
+    meter: &Meter,
+    hand_over: &mut impl HandOver,
+) -> Result<()> {
+    if selection.company(0).is_none() {
+        return Ok(());
+    }
+    let text = String::from_utf8(minify(text)).context("it is not UTF-8")?;
+    let mut batch = Batch::default();
+    for item in wrap(0, &text, source.base.as_deref()).context("it is no resource")? {
+        batch.add(0, item);
+    }
+    batch.hand_over(selection, meter, hand_over);
+    Ok(())
+}
+
+/// A bundle that says itself what is to be done. A transaction was refused as a whole, for what it is: it is not sent again.
+fn as_it_is(
+    text: &[u8],
+    top: &Top<'_>,
+    selection: &Selection,
+    meter: &Meter,
+    hand_over: &mut impl HandOver,
+) -> Result<()> {
+    if matches!(selection, Selection::Everything) {
+        let body = minify(text);
+        let (key, weight) = (selection.key(&body), meter.take());
+        hand_over(Ok(Request { body, key, entries: (0..top.entries.len()).collect(), weight }));
     }
     Ok(())
 }
 
-fn read_to_end(source: &Source, meter: &Meter) -> Result<Vec<u8>> {
+/// The entries of a bundle, each for itself; of what is sent again, those beside it that it may refer to by their
+/// `fullUrl`.
+fn one_by_one(top: &Top<'_>, selection: &Selection, meter: &Meter, hand_over: &mut impl HandOver) {
+    let mut batch = Batch::default();
+    let mut refused_in_batch = false;
+    for (index, item) in top.items() {
+        let is_refused = matches!(selection, Selection::Again(refused) if refused.contains_key(&index));
+        let item = match item {
+            Ok(item) => item,
+            Err(problem) => {
+                hand_over(Err(Unreadable { entry: Some(index), problem }));
+                continue;
+            }
+        };
+        let again = || serde_json::from_str::<Entry>(&item.entry).is_ok_and(|entry| entry.is_sent_again(is_refused));
+        if matches!(selection, Selection::Again(_)) && !again() {
+            continue;
+        }
+        if batch.has(&item) || batch.is_full_bundle() {
+            flush(&mut batch, &mut refused_in_batch, selection, meter, hand_over);
+        }
+        refused_in_batch |= is_refused;
+        batch.add(index, item);
+    }
+    flush(&mut batch, &mut refused_in_batch, selection, meter, hand_over);
+}
+
+/// What keeps others company only is not sent by itself.
+fn flush(
+    batch: &mut Batch,
+    refused_in_batch: &mut bool,
+    selection: &Selection,
+    meter: &Meter,
+    hand_over: &mut impl HandOver,
+) {
+    if matches!(selection, Selection::Everything) || *refused_in_batch {
+        batch.hand_over(selection, meter, hand_over);
+    }
+    (*batch, *refused_in_batch) = (Batch::default(), false);
+}
+
+/// What can be read, and why the rest can't.
+fn read_to_end(source: &Source, meter: &Meter) -> Result<(Vec<u8>, Option<std::io::Error>)> {
     let mut text = Vec::new();
-    source.open(meter)?.read_to_end(&mut text).context(CUT_OFF)?;
-    Ok(text)
+    let cut_off = source.open(meter)?.read_to_end(&mut text).err();
+    Ok((text, cut_off))
 }
 
 /// Hands over one request per batch of lines, until told that nobody wants more.
-fn lines(source: &Source, selection: &Selection, hand_over: &mut impl HandOver) -> Result<()> {
-    let meter = Meter::default();
-    let mut reader = source.open(&meter)?;
+fn lines(
+    mut reader: impl BufRead,
+    source: &Source,
+    selection: &Selection,
+    meter: &Meter,
+    hand_over: &mut impl HandOver,
+) -> Result<()> {
     let (mut batch, mut line) = (Batch::default(), Vec::new());
     for index in 0.. {
         line.clear();
@@ -148,22 +248,18 @@ fn lines(source: &Source, selection: &Selection, hand_over: &mut impl HandOver) 
             Ok(0) => break,
             Ok(_) => {}
             Err(error) => {
-                batch.hand_over(selection, &meter, hand_over);
-                return Err(error).context(CUT_OFF);
+                batch.hand_over(selection, meter, hand_over);
+                bail!("{CUT_OFF} ({error}): it breaks off in line {}; the lines before it were sent", index + 1);
             }
         }
         let Some(company) = selection.company(index) else { continue };
-        let line = line.trim_ascii();
+        let line = trimmed(&line);
         if line.is_empty() {
             continue;
         }
-        if (company == Company::Alone || batch.is_full()) && !batch.hand_over(selection, &meter, hand_over) {
-            return Ok(());
-        }
-        let is_wanted = match wrap(index, line) {
-            Ok(entry) => {
-                batch.add(index, &entry);
-                company == Company::Shared || batch.hand_over(selection, &meter, hand_over)
+        let is_wanted = match read_line(index, line, source.base.as_deref()) {
+            Ok(items) => {
+                add_line(&mut batch, (index, company), items, |batch| batch.hand_over(selection, meter, hand_over))
             }
             Err(problem) => hand_over(Err(Unreadable { entry: Some(index), problem })),
         };
@@ -171,8 +267,42 @@ fn lines(source: &Source, selection: &Selection, hand_over: &mut impl HandOver) 
             return Ok(());
         }
     }
-    batch.hand_over(selection, &meter, hand_over);
+    batch.hand_over(selection, meter, hand_over);
     Ok(())
+}
+
+/// Adds what a line is to a batch, which is sent before it if it has no room for it, and after it if the line is to be
+/// alone. False if nobody wants more.
+fn add_line(
+    batch: &mut Batch,
+    (index, company): (usize, Company),
+    items: Vec<Item>,
+    mut send: impl FnMut(&mut Batch) -> bool,
+) -> bool {
+    if (company == Company::Alone || batch.is_full()) && !send(batch) {
+        return false;
+    }
+    for item in items {
+        // Two versions of a resource go one after the other.
+        if batch.has(&item) && !send(batch) {
+            return false;
+        }
+        batch.add(index, item);
+    }
+    company == Company::Shared || send(batch)
+}
+
+/// What a line is, or what is wrong with it.
+fn read_line(index: usize, line: &[u8], base: Option<&str>) -> Result<Vec<Item>, String> {
+    // What is wrong is said without what is there: the report may be shown to others than the patient's data.
+    let number = index + 1;
+    let text = std::str::from_utf8(line).map_err(|_| format!("line {number} is not UTF-8"))?;
+    wrap(index, text, base).map_err(|error| {
+        if error.is_data() {
+            return format!("line {number} is no resource");
+        }
+        format!("line {number} is not JSON: it breaks at column {}", error.column())
+    })
 }
 
 /// Takes what is ready to be sent, and answers whether more is wanted.
@@ -186,15 +316,29 @@ struct Batch {
     entries: Vec<usize>,
     /// The entries as JSON, without the bundle around them.
     text: String,
+    /// Type and id of its resources.
+    names: HashSet<String>,
 }
 
 impl Batch {
-    fn add(&mut self, index: usize, entry: &str) {
+    fn add(&mut self, index: usize, item: Item) {
         if !self.entries.is_empty() {
             self.text.push(',');
         }
         self.entries.push(index);
-        self.text.push_str(entry);
+        self.text.push_str(&item.entry);
+        self.names.extend(item.name);
+    }
+
+    /// Whether it has a version of this resource already.
+    fn has(&self, item: &Item) -> bool {
+        item.name.as_ref().is_some_and(|name| self.names.contains(name))
+    }
+
+    /// Whether it is as large as a bundle may be. The entries of a bundle may refer to each other by names that only
+    /// hold within it, so they go together as far as they can.
+    fn is_full_bundle(&self) -> bool {
+        self.entries.len() >= BUNDLE_ENTRIES || self.text.len() >= BUNDLE_BYTES
     }
 
     fn is_full(&self) -> bool {
@@ -202,7 +346,7 @@ impl Batch {
     }
 
     fn take(&mut self, selection: &Selection, weight: u64) -> Request {
-        let Self { entries, text } = std::mem::take(self);
+        let Self { entries, text, .. } = std::mem::take(self);
         let body = format!(r#"{{"resourceType":"Bundle","type":"batch","entry":[{text}]}}"#).into_bytes();
         Request { key: selection.key(&body), body, entries, weight }
     }
@@ -211,41 +355,6 @@ impl Batch {
     fn hand_over(&mut self, selection: &Selection, meter: &Meter, hand_over: &mut impl HandOver) -> bool {
         self.entries.is_empty() || hand_over(Ok(self.take(selection, meter.take())))
     }
-}
-
-/// A resource as an entry of a batch, or what is wrong with the line.
-fn wrap(index: usize, line: &[u8]) -> Result<String, String> {
-    // What is wrong is said without what is there: the report may be shown to others than the patient's data.
-    let number = index + 1;
-    let text = std::str::from_utf8(line).map_err(|_| format!("line {number} is not UTF-8"))?;
-    let resource: Identified = serde_json::from_str(text).map_err(|error| {
-        if error.is_data() {
-            return format!("line {number} is no resource");
-        }
-        format!("line {number} is not JSON: it breaks at column {}", error.column())
-    })?;
-    let full_url = match &resource.id {
-        // Its id comes from its content and place, and not from the request's key, which changes when it is sent again.
-        None => Some(Uuid::new_v5(&NAMESPACE, format!("{index} {text}").as_bytes())),
-        Some(id) => Uuid::parse_str(id).ok(),
-    };
-    let full_url = full_url.map(|id| format!(r#""fullUrl":"urn:uuid:{id}","#)).unwrap_or_default();
-    let request = serde_json::json!({ "method": "POST", "url": resource.resource_type });
-    Ok(format!(r#"{{{full_url}"resource":{text},"request":{request}}}"#))
-}
-
-/// A bundle as far as its entries.
-#[derive(Deserialize)]
-struct Entries<T> {
-    #[serde(default = "Vec::new")]
-    entry: Vec<T>,
-}
-
-#[derive(Deserialize)]
-struct Identified {
-    #[serde(rename = "resourceType")]
-    resource_type: String,
-    id: Option<String>,
 }
 
 /// What of an entry tells whether it can be sent twice.
@@ -290,7 +399,7 @@ mod tests {
     const ID: &str = "1f84d0f1-976e-1a46-e50e-f5d3d421f41a";
 
     async fn taken(path: &Path, selection: Selection) -> Vec<Result<Request, Unreadable>> {
-        let source = find(&[path.to_owned()]).unwrap().remove(0).remove(0);
+        let source = find(&[path.to_owned()]).unwrap().phases.remove(0).remove(0);
         let (mut receiver, mut taken) = (requests(source, selection), Vec::new());
         while let Some(item) = receiver.recv().await {
             taken.push(item);
@@ -347,6 +456,65 @@ mod tests {
         let [Ok(beginning), Err(rest)] = &taken[..] else { panic!("{taken:?}") };
         assert_eq!(beginning.entries, [0, 1]);
         assert_eq!(rest.entry, None);
+        assert!(rest.problem.contains("breaks off in line 3"), "{}", rest.problem);
+    }
+
+    fn bodies(taken: &[Result<Request, Unreadable>]) -> Vec<String> {
+        taken.iter().flatten().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn two_versions_of_a_resource_go_one_after_the_other() {
+        let version = |rank| format!(r#"{{"resourceType":"Goal","id":"g","rank":{rank}}}"#);
+        let content = format!("{}\n{}\n{}", version(1), version(2), version(3));
+        let taken = taken_of("g.ndjson", &content, Selection::Everything).await;
+        let bodies = bodies(&taken);
+        assert_eq!(bodies.len(), 3);
+        assert!(bodies[0].contains("\"rank\":1") && bodies[2].contains("\"rank\":3"));
+    }
+
+    #[tokio::test]
+    async fn a_resource_by_itself_and_resources_under_another_name_are_taken() {
+        let goal = "{\n \"resourceType\": \"Goal\",\n \"id\": \"g\"\n}\n\u{1a}";
+        let single = taken_of("goal.json", goal, Selection::Everything).await;
+        assert!(bodies(&single)[0].contains(r#""resource":{"resourceType":"Goal","id":"g"}"#));
+        let line = r#"{"resourceType":"Goal"}"#;
+        let many = taken_of("goals.json", &format!("{line}\r\n{line}\r\n"), Selection::Everything).await;
+        assert_eq!(many[0].as_ref().unwrap().entries, [0, 1]);
+        let [Err(empty)] = &taken_of("none.json", " \n", Selection::Everything).await[..] else { panic!("no request") };
+        assert_eq!(empty.problem, "the file is empty");
+    }
+
+    #[tokio::test]
+    async fn of_a_bundle_that_breaks_off_the_complete_entries_are_sent_unless_they_are_one() {
+        let entry = r#"{"resource":{"resourceType":"Goal","id":"g"},"request":{"method":"POST","url":"Goal"}}"#;
+        let cut = |kind| format!("{{\"resourceType\":\"Bundle\",\"type\":\"{kind}\",\"entry\":[\n{entry},\n{{\"reso");
+        for kind in ["batch", "collection", "searchset"] {
+            let taken = taken_of("b.json", &cut(kind), Selection::Everything).await;
+            let [Ok(beginning), Err(rest)] = &taken[..] else { panic!("{taken:?}") };
+            assert_eq!(beginning.entries, [0]);
+            assert!(
+                rest.problem.contains("line 3, column 6") && rest.problem.contains("(1 entries)"),
+                "{}",
+                rest.problem
+            );
+        }
+        let taken = taken_of("b.json", &cut("transaction"), Selection::Everything).await;
+        let [Err(whole)] = &taken[..] else { panic!("{taken:?}") };
+        assert!(whole.problem.contains("line 3") && whole.problem.contains("nothing of it was sent"));
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_of_a_collection_is_sent_again_with_its_company() {
+        let goal = |id| format!(r#"{{"fullUrl":"urn:uuid:{ID}{id}","resource":{{"resourceType":"Goal"}}}}"#);
+        let content = format!(
+            r#"{{"resourceType":"Bundle","type":"document","entry":[{},{},{{"resource":{{"resourceType":"Goal"}}}}]}}"#,
+            goal(1),
+            goal(2)
+        );
+        let taken = taken_of("d.json", &content, again(&[(1, Company::Shared)])).await;
+        assert_eq!(taken[0].as_ref().unwrap().entries, [0, 1, 2]);
+        assert!(taken_of("d.json", &content, again(&[])).await.is_empty());
     }
 
     #[tokio::test]
@@ -359,8 +527,9 @@ mod tests {
         assert_eq!((&second.entries, &second.body), (&vec![1, 3], &third.body));
         assert!(first.key != second.key && second.key != third.key);
         let urls = |request: &Request| -> Vec<String> {
-            let bundle: Entries<Entry> = serde_json::from_slice(&request.body).unwrap();
-            bundle.entry.into_iter().filter_map(|entry| entry.full_url).collect()
+            let (top, _) = Top::read(&request.body);
+            let entries = top.entries.iter().map(|raw| serde_json::from_str::<Entry>(raw.get()).unwrap());
+            entries.filter_map(|entry| entry.full_url).collect()
         };
         assert_eq!(urls(&second), [urls(&first)[1].clone(), urls(&first)[3].clone()]);
         assert_ne!(urls(&second)[0], urls(&second)[1]);
@@ -386,7 +555,7 @@ mod tests {
             format!(r#"{{"resource":{{"id":"1"}},{put}}}"#),
             format!(r#"{{"resource":{{"id":"2"}},{put}}}"#),
         ];
-        let content = format!(r#"{{"type":"batch","entry":[{}]}}"#, entries.join(","));
+        let content = format!(r#"{{"resourceType":"Bundle","type":"batch","entry":[{}]}}"#, entries.join(","));
         let refused = again(&[(1, Company::Shared), (2, Company::Shared), (4, Company::Shared)]);
         let request = taken_of("b.json", &content, refused).await.remove(0).unwrap();
         assert_eq!(request.entries, [0, 1, 4]);

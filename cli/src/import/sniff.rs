@@ -1,4 +1,4 @@
-//! Looks at the types of a bundle's resources without keeping the bundle in memory.
+//! Looks at what is in a file without keeping it in memory: the types of its resources, the server that it is from.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -46,20 +46,44 @@ fn row(name: &str) -> usize {
     ROWS.iter().position(|row| row.contains(&name)).unwrap_or(ROWS.len())
 }
 
-/// The types of a bundle's resources, as far as they were read: a patient settles the phase, and reading ends there.
-pub fn types_of_bundle(reader: impl Read) -> BTreeSet<String> {
-    let mut types = BTreeSet::new();
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    // Broken JSON shows itself when it is sent, with an error that names the file.
-    deserializer_visit(&mut deserializer, &mut types).ok();
-    types
+/// What a short look tells of a file.
+#[derive(Debug, Default)]
+pub struct Look {
+    pub types: BTreeSet<String>,
+    /// What absolute references to patients begin with.
+    pub bases: BTreeSet<String>,
+    /// It is one resource and no bundle.
+    pub is_single: bool,
 }
 
-fn deserializer_visit<R: Read>(
-    deserializer: &mut serde_json::Deserializer<serde_json::de::IoRead<R>>,
-    types: &mut BTreeSet<String>,
-) -> Result<(), serde_json::Error> {
-    Bundle(types).deserialize(deserializer)
+impl Look {
+    /// Looks at one resource, too.
+    pub fn add_resource(&mut self, json: &[u8]) {
+        if let Ok(typed) = serde_json::from_slice::<Typed>(json) {
+            self.types.insert(typed.resource_type);
+            self.bases.extend(bases_in(json));
+        }
+    }
+}
+
+/// Looks at a bundle, or at a resource by itself. A patient settles the phase of a bundle, and reading ends there.
+pub fn look_at_json(reader: impl Read) -> Look {
+    let mut look = Look::default();
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    // Broken JSON shows itself when it is sent, with an error that names the file.
+    Bundle(&mut look).deserialize(&mut deserializer).ok();
+    look
+}
+
+/// What comes before `/Patient/…` in absolute references.
+pub fn bases_in(json: &[u8]) -> BTreeSet<String> {
+    let text = String::from_utf8_lossy(json);
+    let values = text.split("\"reference\"").skip(1).filter_map(|rest| {
+        let rest = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+        rest.split('"').next()
+    });
+    let base = |value: &str| Some(value.split_once("/Patient/")?.0.to_owned());
+    values.filter(|value| value.starts_with("http://") || value.starts_with("https://")).filter_map(base).collect()
 }
 
 #[derive(Deserialize)]
@@ -74,7 +98,7 @@ pub struct Typed {
     pub resource_type: String,
 }
 
-struct Bundle<'a>(&'a mut BTreeSet<String>);
+struct Bundle<'a>(&'a mut Look);
 
 impl<'de> DeserializeSeed<'de> for Bundle<'_> {
     type Value = ();
@@ -94,7 +118,14 @@ impl<'de> Visitor<'de> for Bundle<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "entry" => map.next_value_seed(Entries(&mut *self.0))?,
+                "entry" => map.next_value_seed(Entries(&mut self.0.types))?,
+                "resourceType" => {
+                    let name: String = map.next_value()?;
+                    if name != "Bundle" {
+                        self.0.is_single = true;
+                        self.0.types.insert(name);
+                    }
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -140,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_directory_comes_before_those_who_refer_to_it() {
-        let phase_of = |json: &str| phase(&types_of_bundle(json.as_bytes()));
+        let phase_of = |json: &str| phase(&look_at_json(json.as_bytes()).types);
         let bundle = |types: &[&str]| {
             let entries: Vec<String> =
                 types.iter().map(|name| format!(r#"{{"resource":{{"id":"1","resourceType":"{name}"}}}}"#)).collect();
@@ -161,8 +192,14 @@ mod tests {
     }
 
     #[test]
+    fn a_resource_by_itself_has_its_own_type() {
+        let look = look_at_json(&br#"{"id":"1","resourceType":"Goal","subject":{"reference":"Patient/1"}}"#[..]);
+        assert!(look.is_single && look.types.contains("Goal") && look.bases.is_empty());
+    }
+
+    #[test]
     fn reading_ends_at_the_first_patient() {
         let cut_off = r#"{"entry":[{"resource":{"resourceType":"Patient"}},{"resource":{"#;
-        assert!(types_of_bundle(cut_off.as_bytes()).contains("Patient"));
+        assert!(look_at_json(cut_off.as_bytes()).types.contains("Patient"));
     }
 }

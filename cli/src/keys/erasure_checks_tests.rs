@@ -60,6 +60,7 @@ impl World {
                 subject,
                 event_type: event_type.to_owned(),
                 event_version: "1.0".to_owned(),
+                source: None,
                 payload: to_raw_value(&json!({})).unwrap(),
             }],
             metadata: Metadata::default(),

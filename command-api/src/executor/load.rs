@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use nexus_domain::{ReadError, Record, read};
-use nexus_event_store::{Error, EventLog, KeyError, Resumed, StoredEvent};
+use nexus_domain::{ReadError, Record, StandingVersion, StatedVersion, read};
+use nexus_event_store::{Error, EventLog, KeyError, Resumed, SourceVersion, StoredEvent};
 use uuid::Uuid;
 
 use super::lean::{Caches, Lean};
@@ -20,6 +20,9 @@ pub struct Standing<A> {
     pub subject: Option<Uuid>,
     /// When its last event was recorded.
     pub recorded_at: Option<DateTime<Utc>>,
+    /// What its last event came with, if that states what was recorded elsewhere. A snapshot does not keep it: bundles,
+    /// which alone ask for it, read streams from their beginning.
+    pub stated: Option<StatedVersion>,
 }
 
 impl<A: Record> Standing<A> {
@@ -33,11 +36,13 @@ impl<A: Record> Standing<A> {
     /// Folds further events of the same stream.
     pub fn fold_on(&mut self, events: Vec<StoredEvent>) -> Result<(), ReadError> {
         for stored in events {
-            let StoredEvent { header, payload, .. } = stored;
+            let StoredEvent { header, payload, source, .. } = stored;
             for event in read::<A>(&header.event_type, &header.event_version, payload)? {
                 self.state.apply(event);
             }
             self.moved(header.subject, header.recorded_at);
+            let read = |SourceVersion { version_id, last_updated }| StatedVersion { version_id, last_updated };
+            self.stated = source.map(read);
         }
         Ok(())
     }
@@ -53,6 +58,13 @@ impl<A: Record> Standing<A> {
         self.sequence += 1;
         self.subject = Some(subject);
         self.recorded_at = Some(recorded_at);
+        self.stated = None;
+    }
+
+    /// How old it is.
+    pub fn version(&self) -> StandingVersion {
+        let recorded = || StandingVersion::Recorded(self.recorded_at.unwrap_or_default());
+        self.stated.clone().map_or_else(recorded, StandingVersion::Stated)
     }
 }
 

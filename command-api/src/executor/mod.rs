@@ -11,12 +11,13 @@ mod load;
 mod snapshots;
 mod view;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use nexus_auth::policy::{self, Action, Circumstances, Decision, ResourceContext};
-use nexus_domain::types::ClaimChange;
+use nexus_domain::types::{ClaimChange, ClaimKind};
 use nexus_domain::{Issued, Origin};
 use nexus_event_store::{Append, Claim, EventLog, Expectation, NewEvent, Outcome, Receipt, ReleaseClaim, TakeClaim};
 use nexus_web::access;
@@ -31,6 +32,7 @@ pub use snapshots::Snapshots;
 pub use view::{View, allergies_of};
 
 use crate::call::Call;
+use crate::claims::in_places;
 use crate::existence::Existence;
 use crate::refusal::Refusal;
 
@@ -193,7 +195,8 @@ impl Executor {
         events: Vec<A::Event>,
     ) -> Result<Attempt, Refusal> {
         let subject = view.subject.ok_or(Refusal::NotFound)?;
-        let (append, next, told) = prepare(call, id, subject, view, events)?;
+        let taken = self.places_taken(id, &view.standing, &events).await?;
+        let (append, next, told) = prepare(call, id, subject, view, events, &taken)?;
         match self.log.append(append).await? {
             Outcome::Appended(receipt) => {
                 let next = Arc::new(Standing { recorded_at: Some(receipt.recorded_at), ..next });
@@ -202,12 +205,35 @@ impl Executor {
                 Ok(Attempt::Done(Answer { told, receipt: Some(receipt), replayed: false, published: None }))
             }
             Outcome::Conflict { .. } => Ok(Attempt::Moved),
+            // Somebody else has got into the place; there are others.
+            Outcome::ClaimTaken { kind, .. } if kind == ClaimKind::DirectoryIdentifier.as_str() => Ok(Attempt::Moved),
             Outcome::ClaimTaken { kind, .. } => Ok(Attempt::Settled(Err(Refusal::ClaimTaken { kind }))),
             Outcome::Duplicate { same_request: true, receipt, response } => {
                 Answer::replay(receipt, response).map(Attempt::Done)
             }
             Outcome::Duplicate { same_request: false, .. } => Err(Refusal::KeyReused),
         }
+    }
+
+    /// The places of directory identifiers that are others' already.
+    async fn places_taken<A: Lean>(
+        &self,
+        id: Uuid,
+        standing: &Standing<A>,
+        events: &[A::Event],
+    ) -> Result<HashSet<nexus_domain::types::Claim>, Refusal> {
+        let wanted = |change: ClaimChange| match change {
+            ClaimChange::Take(claim) if claim.kind == ClaimKind::DirectoryIdentifier => claim.places(),
+            _ => Vec::new(),
+        };
+        let places: Vec<_> = events.iter().flat_map(|event| standing.state.claims(event)).flat_map(wanted).collect();
+        if places.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let claims: Vec<Claim> = places.iter().cloned().map(stored_claim).collect();
+        let holders = self.log.holders(&claims).await?;
+        let others = |holder: Option<(String, Uuid)>| holder.is_some_and(|(_, holder)| holder != id);
+        Ok(places.into_iter().zip(holders).filter_map(|(place, holder)| others(holder).then_some(place)).collect())
     }
 
     /// Keeps an answer for which nothing was stored, so that a retry gets it though things move on. If the same request
@@ -263,13 +289,14 @@ fn prepare<A: Lean>(
     subject: Uuid,
     view: &View<A>,
     events: Vec<A::Event>,
+    taken: &HashSet<nexus_domain::types::Claim>,
 ) -> Result<(Append, Standing<A>, Told), Refusal> {
     let told = Told::of::<A>(id, &view.standing, &events);
     let mut next = Standing::clone(&view.standing);
     let mut changes = Changes::new(A::TYPE, id);
     let mut new_events = Vec::with_capacity(events.len());
     for event in events {
-        changes.add(next.state.claims(&event));
+        changes.add(in_places(&next.state.claims(&event), |place| taken.contains(place)));
         new_events.push(new_event::<A>(id, next.sequence + 1, subject, &event)?);
         next.advance(event, subject, Utc::now());
     }
@@ -298,6 +325,7 @@ pub fn new_event<A: Lean>(id: Uuid, sequence: i64, subject: Uuid, event: &A::Eve
         event_version: event.event_version(),
         payload: serde_json::value::to_raw_value(event)
             .map_err(|_| Refusal::Internal("an event can't be written as JSON"))?,
+        source: None,
     })
 }
 

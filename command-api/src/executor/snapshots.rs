@@ -99,6 +99,7 @@ pub fn restore<A: Record>(header: &Header, kept: Value) -> Option<Standing<A>> {
         sequence: header.sequence,
         subject: Some(header.subject),
         recorded_at: Some(header.recorded_at),
+        stated: None,
     })
 }
 

@@ -14,7 +14,7 @@ use super::group::Told;
 use crate::accepted::{PREFERENCE_APPLIED, set_outcome};
 use crate::app::App;
 use crate::call::Call;
-use crate::refusal::{Fault, MISMATCH, Refusal};
+use crate::refusal::{Fault, MISMATCH, Refusal, SEVERAL_BEARERS};
 
 /// What became of one entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -183,7 +183,7 @@ fn accepted(told: &Told, recorded_at: Option<DateTime<Utc>>) -> ResponseJson<'_>
         location: Some(told.sequence.map_or_else(|| place.clone(), |sequence| format!("{place}/_history/{sequence}"))),
         etag: told.sequence.map(|sequence| format!("W/\"{sequence}\"")),
         last_modified: modified.map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true)),
-        outcome: issues(told.notes.iter().map(of_note)),
+        outcome: issues(told.updated.then(of_update).into_iter().chain(told.notes.iter().map(of_note))),
     }
 }
 
@@ -197,6 +197,16 @@ fn of_note(note: &Note) -> IssueJson<'_> {
         severity: "information",
         code: "business-rule",
         details: details(&note.rule, &note.text),
+        expression: None,
+    }
+}
+
+/// R4 has one status for what was changed and for what was there already.
+fn of_update() -> IssueJson<'static> {
+    IssueJson {
+        severity: "information",
+        code: "informational",
+        details: details("updated", "What was recorded before has changed."),
         expression: None,
     }
 }
@@ -230,7 +240,7 @@ fn details<'a>(rule: &'a str, text: &'a str) -> DetailsJson<'a> {
 }
 
 fn status_of(faults: &[Fault]) -> &'static str {
-    if faults.first().is_some_and(|fault| fault.rule == MISMATCH) {
+    if faults.first().is_some_and(|fault| [MISMATCH, SEVERAL_BEARERS].contains(&fault.rule.as_str())) {
         return "412 Precondition Failed";
     }
     match faults.first().map(|fault| fault.kind) {

@@ -13,10 +13,10 @@ use super::ATTEMPTS_MAX;
 use super::answer::{BundleAnswer, EntryOutcome};
 use super::bundle::{Kind, Method};
 use super::decide::decide;
-use super::group::{TakenSlots, Told};
+use super::group::{TakenClaims, Told};
 use super::known::Known;
 use super::resolve::Resolved;
-use super::transaction::{read_and_resolve, taken};
+use super::transaction::{look_at_claims, read_and_resolve, taken};
 use crate::app::App;
 use crate::call::Call;
 use crate::executor::pause;
@@ -35,7 +35,7 @@ pub async fn process(app: &App, call: &Call, json: Bytes) -> Result<BundleAnswer
     }
     let call = Arc::new(call.clone());
     let resolved = read_and_resolve(app, &call, json, Kind::Batch).await?;
-    let mut known = Known::gather(app, &resolved).await?;
+    let mut known = Known::gather(app, &resolved, &TakenClaims::new()).await?;
     let shares: Vec<_> =
         resolved.into_iter().map(|result| result.map(|resolved| (known.share(&resolved), resolved))).collect();
     let done: Vec<Result<Done, Refusal>> = stream::iter(shares)
@@ -64,13 +64,13 @@ pub async fn process(app: &App, call: &Call, json: Bytes) -> Result<BundleAnswer
 async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved) -> Result<Done, Refusal> {
     let index = resolved.entry.index;
     let mut known = Some(known);
-    let mut slots_taken = TakenSlots::new();
+    let mut claims_taken = TakenClaims::new();
     for attempt in 0..ATTEMPTS_MAX {
         let now_known = match known.take() {
             Some(known) => known,
-            None => Known::gather(app, &[Ok(resolved.clone())]).await?,
+            None => Known::gather(app, &[Ok(resolved.clone())], &claims_taken).await?,
         };
-        let decision = decide(vec![resolved.clone()], now_known, &slots_taken, Utc::now())?;
+        let decision = decide(Kind::Batch, vec![resolved.clone()], now_known, &claims_taken, Utc::now())?;
         let Some(told) = decision.told.into_iter().next().filter(|_| decision.faults.is_empty()) else {
             return Ok((EntryOutcome::Refused(decision.faults), None));
         };
@@ -80,14 +80,12 @@ async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved)
         let (append, takings) = decision.group.into_append(call, None, Value::Null);
         match app.executor.log.append(append).await? {
             Outcome::Appended(receipt) => {
+                app.references.heed(&takings);
                 let told = Told { recorded_at: Some(receipt.recorded_at), ..told };
                 return Ok((EntryOutcome::Accepted(told), Some(receipt)));
             }
             Outcome::Conflict { .. } => pause(attempt).await,
             Outcome::ClaimTaken { kind, index: at, holder_id, .. } => match takings.get(at) {
-                Some(taking) if taking.is_slot() => {
-                    slots_taken.insert(taking.claim.clone(), holder_id);
-                }
                 // Somebody created it in the meantime, and another attempt would update that.
                 Some(taking) if taking.conditional && resolved.entry.method == Method::Put => {
                     return Ok((EntryOutcome::Refused(vec![contended(index)]), None));
@@ -96,7 +94,8 @@ async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved)
                 Some(taking) if taking.conditional => {
                     return Ok((EntryOutcome::Accepted(existing(&resolved, holder_id)), None));
                 }
-                _ => match taken(index, &kind) {
+                Some(_) => look_at_claims(app, &takings, &mut claims_taken).await?,
+                None => match taken(index, &kind) {
                     Refusal::Faults(faults) => return Ok((EntryOutcome::Refused(faults), None)),
                     other => return Err(other),
                 },
@@ -109,7 +108,7 @@ async fn process_entry(app: &App, call: &Call, known: Known, resolved: Resolved)
 
 fn existing(resolved: &Resolved, id: Uuid) -> Told {
     let resource_type = resolved.entry.resource_type.clone();
-    Told { status: 200, resource_type, id, sequence: None, recorded_at: None, notes: Vec::new() }
+    Told { status: 200, resource_type, id, sequence: None, recorded_at: None, notes: Vec::new(), updated: false }
 }
 
 fn contended(index: usize) -> Fault {

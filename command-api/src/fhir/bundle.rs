@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nexus_domain::StatedVersion;
 use nexus_domain::fhir::{Resource, derived_id, id_of, is_resource_type};
 use nexus_web::json::parse;
 use nexus_web::problem::Problem;
@@ -55,6 +56,8 @@ pub struct Entry {
     pub id: Uuid,
     /// Everything but a deletion has one.
     pub resource: Option<Resource>,
+    /// What the sender says of its version.
+    pub stated: StatedVersion,
     /// How other entries may refer to this one, beside by type and id: where it is elsewhere,
     pub full_url: Option<String>,
     /// and type and id as they came, if that id is no UUID.
@@ -245,7 +248,8 @@ fn read_entry(call: &Call, own: &OwnBases, index: usize, json: EntryJson) -> Ent
             None => return refuse(in_request("/ifMatch"), "bad-entity-tag", "An entity tag reads W/\"3\"."),
         },
     };
-    let resource = read_resource(index, method, resource_type, json.resource.as_deref())?;
+    let (resource, stated) = read_resource(index, method, resource_type, json.resource.as_deref())?.unzip();
+    let stated = stated.unwrap_or_default();
     let own_id = resource.as_ref().and_then(|resource| resource.text("id"));
     let url_id = if let Aim::Id(id) = aim { Some(id) } else { None };
     let same = |one: &str, other: &str| id_of(resource_type, one) == id_of(resource_type, other);
@@ -258,8 +262,20 @@ fn read_entry(call: &Call, own: &OwnBases, index: usize, json: EntryJson) -> Ent
     let Identity { id, given, base } = identify(call, index, resource_type, url_id, own_id, full_url);
     let full_url = full_url.map(|url| normal(url).into_owned());
     let resource_type = resource_type.to_owned();
-    let mut entry =
-        Entry { index, method, resource_type, id, resource, full_url, given, base, if_none_exist, condition, if_match };
+    let mut entry = Entry {
+        index,
+        method,
+        resource_type,
+        id,
+        resource,
+        stated,
+        full_url,
+        given,
+        base,
+        if_none_exist,
+        condition,
+        if_match,
+    };
     if let Some(resource) = &mut entry.resource {
         resource.set_id(id);
     }
@@ -300,7 +316,7 @@ fn read_resource(
     method: Method,
     resource_type: &str,
     json: Option<&RawValue>,
-) -> Result<Option<Resource>, Vec<Fault>> {
+) -> Result<Option<(Resource, StatedVersion)>, Vec<Fault>> {
     let place = in_resource(index);
     let refuse = |pointer, rule, detail| Err(vec![Fault::invalid(pointer, rule, detail)]);
     let json = match (method, json) {
@@ -315,12 +331,13 @@ fn read_resource(
     let Ok(value) = serde_json::from_str::<Value>(json.get()) else {
         return refuse(place, "wrong-type", "The element has the wrong JSON type.");
     };
+    let stated = StatedVersion::of(&value);
     let resource = Resource::parse(value).map_err(|error| vec![Fault::of(&error).under(&place)])?;
     if resource.resource_type() != resource_type {
         let pointer = format!("{place}/resourceType");
         return refuse(pointer, "wrong-resource-type", "The request's url names another resource type.");
     }
-    Ok(Some(resource))
+    Ok(Some((resource, stated)))
 }
 
 /// The id that an entry will have, and what tells how others may refer to it.

@@ -1,17 +1,19 @@
 //! Conditional references and conditional creates: who bears this identifier?
 //!
 //! Answered by the claims: an identifier of a directory entry and a medical record number are claimed by whoever bears
-//! it, so the answer does not lag behind as a search would.
+//! it, so the answer does not lag behind as a search would. A directory identifier may have several bearers; then it leads
+//! to none of them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
 use nexus_domain::fhir::{identifier_of, is_found_by_identifier};
-use nexus_domain::types::Claim;
+use nexus_domain::types::{Claim, ClaimKind};
 use nexus_event_store::{Error, EventLog};
 use uuid::Uuid;
 
+use super::group::Taking;
 use crate::executor::stored_claim;
 
 /// How many bytes of directory identifiers are remembered.
@@ -65,6 +67,45 @@ impl Criterion {
     }
 }
 
+/// Who bears which identifier.
+#[derive(Debug, Default)]
+pub struct Bearers {
+    one: HashMap<Criterion, Uuid>,
+    several: HashSet<Criterion>,
+}
+
+impl Bearers {
+    /// The one who bears the identifier.
+    pub fn get(&self, criterion: &Criterion) -> Option<&Uuid> {
+        self.one.get(criterion)
+    }
+
+    /// Whether more than one bears it.
+    pub fn are_several(&self, criterion: &Criterion) -> bool {
+        self.several.contains(criterion)
+    }
+
+    /// The patients among them.
+    pub fn patients_mut(&mut self) -> impl Iterator<Item = &mut Uuid> {
+        self.one.iter_mut().filter(|(criterion, _)| criterion.resource_type == "Patient").map(|(_, id)| id)
+    }
+
+    fn add(&mut self, criterion: Criterion, holders: impl Iterator<Item = Uuid>) -> Option<Uuid> {
+        let holders: HashSet<Uuid> = holders.collect();
+        match (holders.len(), holders.into_iter().next()) {
+            (1, Some(id)) => {
+                self.one.insert(criterion, id);
+                Some(id)
+            }
+            (0, _) => None,
+            _ => {
+                self.several.insert(criterion);
+                None
+            }
+        }
+    }
+}
+
 /// Finds bearers of identifiers.
 pub struct References {
     log: EventLog,
@@ -86,17 +127,18 @@ impl References {
     }
 
     /// Who bears these identifiers, as far as anybody does. Those that are not remembered cost one round trip together.
-    pub async fn bearers(&self, criteria: HashSet<Criterion>) -> Result<HashMap<Criterion, Uuid>, Error> {
-        let mut found = HashMap::with_capacity(criteria.len());
+    pub async fn bearers(&self, criteria: HashSet<Criterion>) -> Result<Bearers, Error> {
+        let mut found = Bearers::default();
         let (mut asked, mut claims) = (Vec::new(), Vec::new());
         for criterion in criteria {
             match (self.directory.get(&criterion), criterion.claim()) {
                 (Some(id), _) => {
-                    found.insert(criterion, id);
+                    found.one.insert(criterion, id);
                 }
                 (None, Some(claim)) => {
-                    asked.push(criterion);
-                    claims.push(stored_claim(claim));
+                    let places = places(claim);
+                    asked.push((criterion, places.len()));
+                    claims.extend(places.into_iter().map(stored_claim));
                 }
                 (None, None) => {}
             }
@@ -104,16 +146,34 @@ impl References {
         if claims.is_empty() {
             return Ok(found);
         }
-        let holders = self.log.holders(&claims).await?;
-        for (criterion, holder) in asked.into_iter().zip(holders) {
-            let Some((_, id)) = holder else { continue };
-            if criterion.resource_type != "Patient" {
-                self.directory.insert(criterion.clone(), id);
+        let mut holders = self.log.holders(&claims).await?.into_iter();
+        for (criterion, places) in asked {
+            let of_it = holders.by_ref().take(places).flatten().map(|(_, id)| id);
+            if let Some(id) = found.add(criterion.clone(), of_it)
+                && criterion.resource_type != "Patient"
+            {
+                self.directory.insert(criterion, id);
             }
-            found.insert(criterion, id);
         }
         Ok(found)
     }
+
+    /// Forgets who bears what in the directory: somebody may have got an identifier, or given one up.
+    pub fn forget(&self) {
+        self.directory.invalidate_all();
+    }
+
+    /// Forgets who bears what once an identifier has got another bearer, which is rare.
+    pub fn heed(&self, takings: &[Taking]) {
+        if takings.iter().any(|taking| taking.claim.is_further_place()) {
+            self.forget();
+        }
+    }
+}
+
+/// Where the bearers of an identifier are noted.
+fn places(claim: Claim) -> Vec<Claim> {
+    if claim.kind == ClaimKind::DirectoryIdentifier { claim.places() } else { vec![claim] }
 }
 
 #[cfg(test)]

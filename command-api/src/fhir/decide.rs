@@ -11,19 +11,22 @@ use nexus_domain::condition::Condition;
 use nexus_domain::consent::Consent;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::encounter::Encounter;
-use nexus_domain::fhir::{references, rewrite_references};
+use nexus_domain::fhir::{Resource, references, rewrite_references};
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::observation::Observation;
-use nexus_domain::patient::Patient;
-use nexus_domain::types::{Claim, ClaimChange, ClaimKind, ErrorKind, Note};
-use nexus_domain::{Fact, Issued, Origin, PatientFacts};
+use nexus_domain::patient::{Patient, may_share_number};
+use nexus_domain::types::{Claim, ClaimChange, ClaimKind, ErrorKind, Note, RuleError};
+use nexus_domain::{Fact, Issued, Origin, PatientFacts, Record, StatedVersion};
+use nexus_event_store::{NewEvent, SourceVersion};
 use uuid::Uuid;
 
-use super::bundle::{Entry, Method};
-use super::group::{Group, TakenSlots, Told};
+use super::bundle::{Entry, Kind, Method};
+use super::group::{Group, TakenClaims, Told};
 use super::in_resource;
 use super::known::Known;
 use super::resolve::{Resolved, faults, named_by};
+use super::succession::{Otherwise, Way, refused, way};
+use crate::claims::in_places;
 use crate::executor::{Lean, Standing, new_event};
 use crate::existence::{Named, is_foreign};
 use crate::refusal::{Fault, MISMATCH, Refusal};
@@ -41,13 +44,14 @@ pub struct Decision {
 /// # Errors
 /// If a stored event can't be read. What is wrong with entries is in the decision's faults.
 pub fn decide(
+    kind: Kind,
     resolved: Vec<Resolved>,
     known: Known,
-    slots_taken: &TakenSlots,
+    taken: &TakenClaims,
     now: DateTime<Utc>,
 ) -> Result<Decision, Refusal> {
     let inside = owners_inside(&resolved);
-    let mut decider = Decider { known, inside, slots_taken, now, group: Group::default() };
+    let mut decider = Decider { kind, known, inside, taken, now, group: Group::default() };
     let (patients, others): (Vec<_>, Vec<_>) =
         resolved.into_iter().partition(|resolved| resolved.aggregate_type == Patient::TYPE);
     // What names a version of another entry comes after it.
@@ -55,8 +59,9 @@ pub fn decide(
     let (mut told, mut faults) = (Vec::new(), Vec::new());
     let mut versions = HashMap::new();
     let keep_versions = !versioned.is_empty();
+    let mut patients_refused = HashSet::new();
     for mut resolved in patients.into_iter().chain(others).chain(versioned) {
-        let index = resolved.entry.index;
+        let (index, id, subject) = (resolved.entry.index, resolved.entry.id, resolved.subject);
         settle_versions(&mut resolved, &versions);
         match decider.decide(resolved) {
             Ok(about_it) => {
@@ -65,7 +70,12 @@ pub fn decide(
                 }
                 told.push((index, about_it));
             }
-            Err(Refusal::Faults(found)) => faults.extend(found),
+            Err(Refusal::Faults(found)) => {
+                // What is theirs is not at fault for it.
+                let follows = subject.is_some_and(|subject| subject != id && patients_refused.contains(&subject));
+                faults.extend(found.into_iter().filter(|fault| !(follows && fault.rule == UNKNOWN_PATIENT)));
+                patients_refused.insert(id);
+            }
             Err(fatal) => return Err(fatal),
         }
     }
@@ -74,10 +84,12 @@ pub fn decide(
 }
 
 struct Decider<'a> {
+    kind: Kind,
     known: Known,
     /// Whose the group's own resources are, if they are of several patients.
     inside: HashMap<Named, Uuid>,
-    slots_taken: &'a TakenSlots,
+    /// Claims that are known to be somebody's.
+    taken: &'a TakenClaims,
     now: DateTime<Utc>,
     group: Group,
 }
@@ -86,7 +98,7 @@ impl Decider<'_> {
     fn decide(&mut self, resolved: Resolved) -> Result<Told, Refusal> {
         if let Some(id) = resolved.existing {
             let resource_type = resolved.entry.resource_type;
-            return Ok(Told { status: 200, resource_type, id, sequence: None, recorded_at: None, notes: Vec::new() });
+            return Ok(nothing_stored(resource_type, id, Vec::new()));
         }
         match resolved.aggregate_type {
             Patient::TYPE => self.decide_patient(resolved),
@@ -150,17 +162,41 @@ impl Decider<'_> {
         let Resolved { entry, subject, refers_to, version_lost, .. } = resolved;
         let (index, id, created) = (entry.index, entry.id, standing.sequence == 0);
         let resource_type = entry.resource_type.clone();
+        if entry.method == Method::Delete && entry.if_match.is_none() && created {
+            return Ok((nothing_stored(resource_type, id, vec![never_there()]), Vec::new()));
+        }
         let subject = subject_of(&entry, subject, standing)?;
         check_condition(&entry, standing)?;
         let refers_to_others = self.refers_to_others(&entry, &refers_to, subject);
         let criterion = entry.if_none_exist.clone();
-        let mut issued = self.issue::<A>(entry, standing, subject);
-        let mut events = decided(index, standing, &issued)?;
+        let source = source_of(&entry);
+        let way = way(self.kind, &entry, standing);
+        // Rarely needed, so it is copied only then.
+        let spare = entry.resource.as_ref().filter(|_| matches!(way, Way::Compare(Otherwise::Replace(_)))).cloned();
+        let mut issued = self.issue::<A>(entry, &way, subject);
+        let mut succeeds = None;
+        let mut events = match (standing.state.decide(&issued), way) {
+            (Err(error), Way::Compare(otherwise)) if error.code() == ALREADY_RECORDED => match (otherwise, spare) {
+                (Otherwise::Refuse { rule, detail }, _) => return Err(one(refused(index, rule, detail))),
+                (Otherwise::Keep(note), _) => return Ok((kept(resource_type, id, standing, note), Vec::new())),
+                (Otherwise::Replace(note), Some(resource)) => {
+                    (issued.action, succeeds) = (A::amend(resource), note);
+                    decided(index, standing, &issued)?
+                }
+                (Otherwise::Replace(_), None) => return Err(Refusal::Internal("a resource was not kept")),
+            },
+            (events, _) => events.map_err(|error| rule_broken(index, &error))?,
+        };
         let mut changes: Vec<ClaimChange> = claims(standing, &events);
-        if self.taken(&changes, id).is_some_and(|claim| claim.kind == ClaimKind::PractitionerSlot) {
+        let mut settled = self.settle(id, events.last().map(Fact::resource), &changes);
+        if settled.as_ref().is_err_and(|claim| claim.kind == ClaimKind::PractitionerSlot) {
             A::learn_slot_taken(&mut issued.action);
             events = decided(index, standing, &issued)?;
             changes = claims(standing, &events);
+            settled = self.settle(id, events.last().map(Fact::resource), &changes);
+        }
+        if let Some(note) = succeeds {
+            events.iter_mut().for_each(|event| event.note(note.clone()));
         }
         let remarks = [
             (refers_to_others, nexus_domain::Refusal::ForeignReference),
@@ -169,9 +205,8 @@ impl Decider<'_> {
         for (_, remark) in remarks.iter().filter(|(applies, _)| *applies) {
             events.iter_mut().for_each(|event| event.note(Note::of(remark)));
         }
-        if let Some(claim) = self.taken(&changes, id) {
-            return Err(one(Fault::new(ErrorKind::Conflict, in_resource(index), claim.kind.as_str(), TAKEN)));
-        }
+        let settled = settled
+            .map_err(|claim| one(Fault::new(ErrorKind::Conflict, in_resource(index), claim.kind.as_str(), TAKEN)))?;
         let condition = criterion.and_then(|criterion| criterion.claim());
         let bears =
             |claim: &Claim| changes.iter().any(|change| matches!(change, ClaimChange::Take(own) if own == claim));
@@ -182,12 +217,13 @@ impl Decider<'_> {
         self.lean_on::<A>(subject, &issued, !events.is_empty());
         if !events.is_empty() {
             self.group.expect_stream(A::TYPE, id, standing.sequence);
-            self.group.add_claims(index, (A::TYPE, id), changes, condition.as_ref());
+            self.group.add_claims(index, (A::TYPE, id), settled, condition.as_ref());
         }
         let mut sequence = standing.sequence;
         for event in &events {
             sequence += 1;
-            self.group.events.push(new_event::<A>(id, sequence, subject, event)?);
+            let event = new_event::<A>(id, sequence, subject, event)?;
+            self.group.events.push(NewEvent { source: source.clone(), ..event });
         }
         let told = Told {
             status: if created { 201 } else { 200 },
@@ -196,17 +232,40 @@ impl Decider<'_> {
             sequence: Some(sequence),
             recorded_at: standing.recorded_at.filter(|_| events.is_empty()),
             notes: events.iter().flat_map(|event| event.notes().to_vec()).collect(),
+            updated: !created && !events.is_empty(),
         };
         Ok((told, events))
     }
 
-    /// A claim that another entry has taken already, or that is known to be somebody else's.
-    fn taken<'a>(&self, changes: &'a [ClaimChange], holder: Uuid) -> Option<&'a Claim> {
-        let elsewhere = |change: &'a ClaimChange| match change {
-            ClaimChange::Take(claim) => self.slots_taken.get(claim).filter(|other| **other != holder).map(|_| claim),
-            ClaimChange::Release(_) => None,
+    /// What the changes come to, given who holds what: a directory identifier takes a free place, a record number may be
+    /// shared after a merge. Otherwise a claim that another entry has taken, or that is known to be somebody else's, is
+    /// what refuses the entry.
+    fn settle(
+        &self,
+        id: Uuid,
+        resource: Option<&Resource>,
+        changes: &[ClaimChange],
+    ) -> Result<Vec<ClaimChange>, Claim> {
+        let other = |claim: &Claim| {
+            let holder = self.group.holder(claim).or_else(|| self.taken.get(claim).copied());
+            holder.filter(|holder| *holder != id)
         };
-        self.group.taken_here(changes, holder).or_else(|| changes.iter().find_map(elsewhere))
+        let mut settled = in_places(changes, |claim| other(claim).is_some());
+        let refusing = settled.extract_if(.., |change| match change {
+            ClaimChange::Take(claim) => other(claim).is_some(),
+            ClaimChange::Release(_) => false,
+        });
+        for change in refusing {
+            let ClaimChange::Take(claim) = change else { continue };
+            let shared = other(&claim).zip(resource).is_some_and(|(holder, resource)| {
+                let of_holder = self.known.patients.get(&holder).and_then(|standing| standing.state.resource());
+                claim.kind == ClaimKind::MedicalRecordNumber && may_share_number(resource, &claim, holder, of_holder)
+            });
+            if !shared {
+                return Err(claim);
+            }
+        }
+        Ok(settled)
     }
 
     /// Everything outside of the bundle that the resource refers to exists.
@@ -231,9 +290,9 @@ impl Decider<'_> {
             || inside.into_iter().filter_map(|(_, text)| named_by(text)).any(|named| foreign(&named))
     }
 
-    fn issue<A: Lean>(&self, entry: Entry, standing: &Standing<A>, subject: Uuid) -> Issued<A::Action> {
-        let mut action = match (entry.method, entry.resource) {
-            (Method::Put, Some(resource)) if standing.sequence > 0 => A::amend(resource),
+    fn issue<A: Lean>(&self, entry: Entry, way: &Way, subject: Uuid) -> Issued<A::Action> {
+        let mut action = match (way, entry.resource) {
+            (Way::Replace, Some(resource)) => A::amend(resource),
             (_, Some(resource)) => A::record(resource),
             (_, None) => A::retract(),
         };
@@ -293,6 +352,10 @@ fn owners_inside(resolved: &[Resolved]) -> HashMap<Named, Uuid> {
     of_patients().filter_map(owned).collect()
 }
 
+/// The code of the domain's rule against another resource under the same id.
+const ALREADY_RECORDED: &str = "already-recorded";
+/// The code of the domain's rule that the patient exists.
+const UNKNOWN_PATIENT: &str = "unknown-patient";
 const TAKEN: &str = "Another entry of the bundle, or somebody else, holds what must be unique.";
 const NOT_BORNE: &str = "The resource has to bear the identifier that it is created under.";
 
@@ -343,14 +406,39 @@ fn decided<A: Lean>(
     standing: &Standing<A>,
     issued: &Issued<A::Action>,
 ) -> Result<Vec<A::Event>, Refusal> {
-    standing.state.decide(issued).map_err(|error| {
-        let mut fault = Fault::of(&error).under(&in_resource(index));
-        // Within a bundle, what is not found is a fault of the bundle.
-        if fault.kind == ErrorKind::NotFound {
-            fault.kind = ErrorKind::Invalid;
-        }
-        one(fault)
-    })
+    standing.state.decide(issued).map_err(|error| rule_broken(index, &error))
+}
+
+fn rule_broken(index: usize, error: &dyn RuleError) -> Refusal {
+    let mut fault = Fault::of(error).under(&in_resource(index));
+    // Within a bundle, what is not found is a fault of the bundle.
+    if fault.kind == ErrorKind::NotFound {
+        fault.kind = ErrorKind::Invalid;
+    }
+    one(fault)
+}
+
+/// What the sender said of the version. A deletion says nothing: it is as old as its record.
+fn source_of(entry: &Entry) -> Option<SourceVersion> {
+    entry.resource.as_ref()?;
+    let StatedVersion { version_id, last_updated } = entry.stated.clone();
+    Some(SourceVersion { version_id, last_updated })
+}
+
+/// An entry that leads to what is there, or to nothing.
+fn nothing_stored(resource_type: String, id: Uuid, notes: Vec<Note>) -> Told {
+    Told { status: 200, resource_type, id, sequence: None, recorded_at: None, notes, updated: false }
+}
+
+/// Deleting is idempotent (<https://hl7.org/fhir/R4/http.html#delete>), and says when there was nothing to delete.
+fn never_there() -> Note {
+    Note { rule: "unknown-resource".to_owned(), text: "There is no such resource; nothing was deleted.".to_owned() }
+}
+
+/// An entry that does not replace what stands.
+fn kept<A>(resource_type: String, id: Uuid, standing: &Standing<A>, note: Note) -> Told {
+    let (sequence, recorded_at) = (Some(standing.sequence), standing.recorded_at);
+    Told { sequence, recorded_at, ..nothing_stored(resource_type, id, vec![note]) }
 }
 
 /// What events do to the claims. Only the first can find claims of the state before it, and one is the rule.

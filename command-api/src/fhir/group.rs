@@ -27,6 +27,9 @@ pub struct Told {
     pub recorded_at: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
+    /// Whether something was stored about a resource that was there before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub updated: bool,
 }
 
 /// A claim that an entry takes.
@@ -39,8 +42,8 @@ pub struct Taking {
     pub conditional: bool,
 }
 
-/// Times of practitioners that are taken, and whose they are.
-pub type TakenSlots = HashMap<Claim, Uuid>;
+/// Claims that turned out to be taken, and whose they are.
+pub type TakenClaims = HashMap<Claim, Uuid>;
 
 /// The parts of an append, and which entry each claim is from.
 #[derive(Default)]
@@ -73,12 +76,9 @@ impl Group {
         }
     }
 
-    /// A claim that another entry of the group has taken already.
-    pub fn taken_here<'a>(&self, changes: &'a [ClaimChange], holder: Uuid) -> Option<&'a Claim> {
-        changes.iter().find_map(|change| match change {
-            ClaimChange::Take(claim) if self.claimed.get(claim).is_some_and(|other| *other != holder) => Some(claim),
-            _ => None,
-        })
+    /// Who of the group has taken a claim already.
+    pub fn holder(&self, claim: &Claim) -> Option<Uuid> {
+        self.claimed.get(claim).copied()
     }
 
     /// Adds what an entry does to the claims. `condition` is the claim that its `ifNoneExist` asks about.
@@ -129,8 +129,11 @@ impl Group {
 }
 
 impl Taking {
-    /// Whether it is a practitioner's time, which history may want though it is taken.
-    pub fn is_slot(&self) -> bool {
-        self.claim.kind == ClaimKind::PractitionerSlot
+    /// Who else may turn out to hold it, or where else its bearers are noted.
+    pub fn rivals(&self) -> Vec<Claim> {
+        match self.claim.kind {
+            ClaimKind::DirectoryIdentifier => self.claim.places(),
+            ClaimKind::MedicalRecordNumber | ClaimKind::PractitionerSlot => vec![self.claim.clone()],
+        }
     }
 }

@@ -7,9 +7,11 @@ use nexus_domain::allergy::ActiveAllergy;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::patient::Patient;
+use nexus_domain::types::ClaimKind;
 use nexus_event_store::StoredEvent;
 use uuid::Uuid;
 
+use super::group::TakenClaims;
 use super::resolve::{Resolved, ResolvedResult};
 use crate::app::App;
 use crate::executor::{Standing, allergies_of};
@@ -31,8 +33,9 @@ pub struct Known {
 
 impl Known {
     /// Asks the log about everything that these entries touch: one query for their streams and patients, one for what
-    /// they refer to, one per patient who gets a prescription.
-    pub async fn gather(app: &App, resolved: &[ResolvedResult]) -> Result<Self, Refusal> {
+    /// they refer to, one per patient who gets a prescription. Who holds a record number that one of them wants may be
+    /// another record of the same patient.
+    pub async fn gather(app: &App, resolved: &[ResolvedResult], taken: &TakenClaims) -> Result<Self, Refusal> {
         let entries: Vec<&Resolved> =
             resolved.iter().flatten().filter(|resolved| resolved.existing.is_none()).collect();
         let mut wanted = HashSet::new();
@@ -40,6 +43,8 @@ impl Known {
             wanted.insert((resolved.aggregate_type.to_owned(), resolved.entry.id));
             wanted.extend(resolved.subject.map(|subject| (Patient::TYPE.to_owned(), subject)));
         }
+        let numbers = taken.iter().filter(|(claim, _)| claim.kind == ClaimKind::MedicalRecordNumber);
+        wanted.extend(numbers.map(|(_, holder)| (Patient::TYPE.to_owned(), *holder)));
         let wanted: Vec<StreamId> = wanted.into_iter().collect();
         let mut known = Self { streams: app.executor.log.streams(&wanted).await?, ..Self::default() };
         known.fold_patients()?;

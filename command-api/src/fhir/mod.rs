@@ -16,6 +16,7 @@ mod names;
 mod own;
 mod resolve;
 mod room;
+mod succession;
 mod transaction;
 
 use axum::extract::{FromRequest, FromRequestParts, Request, State};

@@ -10,7 +10,7 @@ use nexus_domain::fhir::is_directory_type;
 use uuid::Uuid;
 
 use super::bundle::{Entry, Kind, Method};
-use super::conditional::Criterion;
+use super::conditional::{Bearers, Criterion};
 use crate::existence::Named;
 
 /// The names of a bundle's entries.
@@ -37,7 +37,7 @@ pub enum Called<'a> {
 
 impl Names {
     /// Collects the names. `bearers` are those who bore the identifiers of conditional entries before.
-    pub fn of<'a>(kind: Kind, entries: impl Iterator<Item = &'a Entry>, bearers: &HashMap<Criterion, Uuid>) -> Self {
+    pub fn of<'a>(kind: Kind, entries: impl Iterator<Item = &'a Entry>, bearers: &Bearers) -> Self {
         let mut names = Self::default();
         for entry in entries {
             let criterion = entry.if_none_exist.as_ref().or(entry.condition.as_ref());

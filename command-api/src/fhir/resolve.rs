@@ -10,7 +10,7 @@ use nexus_domain::fhir::{
 use uuid::Uuid;
 
 use super::bundle::{Entry, EntryResult, Kind, Method, foreign_id};
-use super::conditional::Criterion;
+use super::conditional::{Bearers, Criterion};
 use super::names::{Called, Names};
 use super::own::OwnBases;
 use super::{each_reference, in_resource};
@@ -51,12 +51,7 @@ pub fn criteria(own: &OwnBases, entries: &mut [EntryResult]) -> HashSet<Criterio
 }
 
 /// Resolves every entry. Faults stay with their entries.
-pub fn resolve(
-    kind: Kind,
-    own: &OwnBases,
-    entries: Vec<EntryResult>,
-    bearers: &HashMap<Criterion, Uuid>,
-) -> Vec<ResolvedResult> {
+pub fn resolve(kind: Kind, own: &OwnBases, entries: Vec<EntryResult>, bearers: &Bearers) -> Vec<ResolvedResult> {
     let names = Names::of(kind, entries.iter().flatten(), bearers);
     let context = Context { kind, own, names: &names, bearers };
     let mut seen = Seen::default();
@@ -94,7 +89,7 @@ struct Context<'a> {
     kind: Kind,
     own: &'a OwnBases,
     names: &'a Names,
-    bearers: &'a HashMap<Criterion, Uuid>,
+    bearers: &'a Bearers,
 }
 
 fn resolve_entry(context: Context<'_>, mut entry: Entry, seen: &mut Seen) -> ResolvedResult {
@@ -109,6 +104,9 @@ fn resolve_entry(context: Context<'_>, mut entry: Entry, seen: &mut Seen) -> Res
     if names_of_it.into_iter().any(|name| !seen.names.insert(name)) {
         let detail = "Another entry has the same type and id, or the same fullUrl.";
         return Err(vec![Fault::invalid(format!("/entry/{index}"), "repeated-entry", detail)]);
+    }
+    if entry.if_none_exist.as_ref().is_some_and(|criterion| context.bearers.are_several(criterion)) {
+        return Err(vec![Fault::several_bearers(format!("/entry/{index}/request/ifNoneExist"))]);
     }
     let bearer = entry.if_none_exist.as_ref().and_then(|criterion| context.bearers.get(criterion)).copied();
     let existing = bearer.or_else(|| context.names.created_before(&entry));
@@ -130,8 +128,11 @@ fn resolve_entry(context: Context<'_>, mut entry: Entry, seen: &mut Seen) -> Res
 }
 
 /// Whom an update or a deletion is about that names an identifier. An update that is about nobody creates.
-fn aim(entry: &mut Entry, bearers: &HashMap<Criterion, Uuid>) -> Result<(), Vec<Fault>> {
+fn aim(entry: &mut Entry, bearers: &Bearers) -> Result<(), Vec<Fault>> {
     let Some(criterion) = entry.condition.take() else { return Ok(()) };
+    if bearers.are_several(&criterion) {
+        return Err(vec![Fault::several_bearers(format!("/entry/{}/request/url", entry.index))]);
+    }
     match bearers.get(&criterion) {
         Some(bearer) => {
             entry.id = *bearer;
@@ -155,6 +156,7 @@ struct Found {
     versions: HashMap<String, Named>,
     version_lost: bool,
     nowhere: HashSet<String>,
+    several: HashSet<String>,
 }
 
 /// What a reference comes to.
@@ -169,6 +171,8 @@ enum Target {
         outside: bool,
     },
     Nowhere,
+    /// Several bear the identifier that it goes by.
+    Several,
 }
 
 /// A version that a reference names.
@@ -199,11 +203,12 @@ impl Resolver<'_> {
             };
             new.filter(|new| new != text)
         });
-        if found.nowhere.is_empty() {
-            Ok(found)
-        } else {
-            Err(faults(index, resource, |text| found.nowhere.contains(text)))
+        if found.nowhere.is_empty() && found.several.is_empty() {
+            return Ok(found);
         }
+        let mut broken = faults(index, resource, |text| found.nowhere.contains(text));
+        broken.extend(ambiguous(index, resource, |text| found.several.contains(text)));
+        Err(broken)
     }
 
     fn target(&self, text: &str) -> Target {
@@ -244,8 +249,12 @@ impl Resolver<'_> {
         let here = self.context.names.bearing(&criterion).filter(|_| self.context.kind == Kind::Transaction);
         let found = here.or_else(|| self.context.bearers.get(&criterion).copied());
         let named = found.map(|id| (resource_type.to_owned(), id));
-        // Who bears an identifier exists: the log has just said so.
-        named.map_or(Target::Nowhere, |named| Target::Resource { named, version: None, outside: false })
+        match named {
+            // Who bears an identifier exists: the log has just said so.
+            Some(named) => Target::Resource { named, version: None, outside: false },
+            None if self.context.bearers.are_several(&criterion) => Target::Several,
+            None => Target::Nowhere,
+        }
     }
 
     /// The entry that a URL leads to.
@@ -271,7 +280,11 @@ impl Found {
     /// Takes note of a target; answers how it is written.
     fn take(&mut self, target: Target, text: &str) -> Option<String> {
         let Target::Resource { named, version, outside } = target else {
-            self.nowhere.extend(matches!(target, Target::Nowhere).then(|| text.to_owned()));
+            match target {
+                Target::Nowhere => drop(self.nowhere.insert(text.to_owned())),
+                Target::Several => drop(self.several.insert(text.to_owned())),
+                Target::Leave | Target::Resource { .. } => {}
+            }
             return None;
         };
         let mut new = format!("{}/{}", named.0, named.1);
@@ -307,6 +320,13 @@ pub fn faults(index: usize, resource: &Resource, broken: impl Fn(&str) -> bool) 
     let place = in_resource(index);
     let broken = references(resource).into_iter().filter(|(_, text)| broken(text));
     broken.map(|(pointer, _)| Fault::unresolved(pointer).under(&place)).collect()
+}
+
+/// The same for references by an identifier that several bear.
+fn ambiguous(index: usize, resource: &Resource, broken: impl Fn(&str) -> bool) -> Vec<Fault> {
+    let place = in_resource(index);
+    let broken = references(resource).into_iter().filter(|(_, text)| broken(text));
+    broken.map(|(pointer, _)| Fault::several_bearers(pointer).under(&place)).collect()
 }
 
 /// The resource that a reference of a resolved resource names.

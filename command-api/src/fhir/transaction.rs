@@ -4,20 +4,25 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use chrono::Utc;
+use nexus_domain::patient::Patient;
 use nexus_domain::types::ErrorKind;
 use nexus_event_store::Outcome;
 
 use super::answer::{BundleAnswer, EntryOutcome};
 use super::bundle::{self, Kind};
+use super::conditional::Bearers;
 use super::decide::{Decision, decide};
-use super::group::{TakenSlots, Taking, Told};
+use super::group::{TakenClaims, Taking, Told};
 use super::known::Known;
 use super::resolve::{Resolved, ResolvedResult, criteria, resolve};
 use super::{ATTEMPTS_MAX, busy, in_resource};
 use crate::app::App;
 use crate::call::Call;
-use crate::executor::{pause, stored_claim};
+use crate::executor::{Freshness, load, pause, stored_claim};
 use crate::refusal::{Fault, Refusal};
+
+/// How many merges one after the other are followed.
+const LINKS_MAX: usize = 8;
 
 /// What one attempt came to.
 enum Attempt {
@@ -29,9 +34,9 @@ enum Attempt {
 /// Processes a transaction.
 pub async fn process(app: &App, call: &Call, json: Bytes) -> Result<BundleAnswer, Refusal> {
     let call = Arc::new(call.clone());
-    let mut slots_taken = TakenSlots::new();
+    let mut claims_taken = TakenClaims::new();
     for moved in 0..ATTEMPTS_MAX {
-        match attempt(app, &call, json.clone(), &mut slots_taken).await {
+        match attempt(app, &call, json.clone(), &mut claims_taken).await {
             Ok(Attempt::Done(answer)) => return Ok(answer),
             Ok(Attempt::Moved) => pause(moved).await,
             Err(refusal) => return first_answer(app, &call).await?.ok_or(refusal),
@@ -40,13 +45,14 @@ pub async fn process(app: &App, call: &Call, json: Bytes) -> Result<BundleAnswer
     Err(Refusal::Contended)
 }
 
-async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, slots_taken: &mut TakenSlots) -> Result<Attempt, Refusal> {
+async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, claims_taken: &mut TakenClaims) -> Result<Attempt, Refusal> {
     let resolved = read_and_resolve(app, call, json, Kind::Transaction).await?;
-    let known = Known::gather(app, &resolved).await?;
+    let known = Known::gather(app, &resolved, claims_taken).await?;
     let (resolved, mut faults) = sort_out(resolved);
-    let slots = slots_taken.clone();
+    let taken_before = claims_taken.clone();
     let now = Utc::now();
-    let Decision { group, told, faults: refused } = busy(move || decide(resolved, known, &slots, now)).await??;
+    let Decision { group, told, faults: refused } =
+        busy(move || decide(Kind::Transaction, resolved, known, &taken_before, now)).await??;
     faults.extend(refused);
     if !faults.is_empty() {
         return Err(Refusal::Faults(faults));
@@ -62,18 +68,19 @@ async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, slots_taken: &mut Tak
     };
     match app.executor.log.append(append).await? {
         Outcome::Appended(receipt) => {
+            app.references.heed(&takings);
             answer.receipt = Some(receipt).filter(|receipt| !receipt.positions.is_empty());
             Ok(Attempt::Done(answer))
         }
         Outcome::Conflict { .. } => Ok(Attempt::Moved),
         Outcome::ClaimTaken { kind, index, .. } => match takings.get(index) {
-            Some(taking) if taking.is_slot() => {
-                look_at_slots(app, &takings, slots_taken).await?;
-                Ok(Attempt::Moved)
-            }
             // Somebody created it in the meantime, and the next look finds it: that is what the condition is for.
             Some(taking) if taking.conditional => Ok(Attempt::Moved),
-            taking => Err(taken(taking.map_or(0, |taking| taking.entry), &kind)),
+            Some(_) => {
+                look_at_claims(app, &takings, claims_taken).await?;
+                Ok(Attempt::Moved)
+            }
+            None => Err(taken(0, &kind)),
         },
         Outcome::Duplicate { same_request: true, receipt, response } => {
             BundleAnswer::replay(Kind::Transaction, Some(receipt), response).map(Attempt::Done)
@@ -82,15 +89,14 @@ async fn attempt(app: &App, call: &Arc<Call>, json: Bytes, slots_taken: &mut Tak
     }
 }
 
-/// Learns in one round trip which of the times that a group wants are somebody else's.
-async fn look_at_slots(app: &App, takings: &[Taking], slots_taken: &mut TakenSlots) -> Result<(), Refusal> {
-    let slots: Vec<&Taking> = takings.iter().filter(|taking| taking.is_slot()).collect();
-    let claims: Vec<_> = slots.iter().map(|taking| stored_claim(taking.claim.clone())).collect();
+/// Learns in one round trip which of the claims that a group wants are somebody else's. What the next decision makes of
+/// it depends on the claim: history may want a time that is taken, an identifier may have several bearers.
+pub async fn look_at_claims(app: &App, takings: &[Taking], taken: &mut TakenClaims) -> Result<(), Refusal> {
+    let rivals: Vec<_> = takings.iter().flat_map(|taking| taking.rivals()).collect();
+    let claims: Vec<_> = rivals.iter().cloned().map(stored_claim).collect();
     let holders = app.executor.log.holders(&claims).await?;
-    for (taking, holder) in slots.into_iter().zip(holders) {
-        if let Some((_, holder)) = holder.filter(|(_, holder)| *holder != taking.holder_id) {
-            slots_taken.insert(taking.claim.clone(), holder);
-        }
+    for (claim, holder) in rivals.into_iter().zip(holders) {
+        taken.extend(holder.map(|(_, holder)| (claim, holder)));
     }
     Ok(())
 }
@@ -109,9 +115,21 @@ pub async fn read_and_resolve(
         Ok::<_, Refusal>((entries, criteria))
     };
     let (entries, criteria) = busy(read).await??;
-    let bearers = app.references.bearers(criteria).await?;
+    let bearers = follow_merges(app, app.references.bearers(criteria).await?).await?;
     let own = app.own.clone();
     busy(move || resolve(kind, &own, entries, &bearers)).await
+}
+
+/// Whoever asks for the number of a record that was replaced means the patient, whose record is another one now.
+async fn follow_merges(app: &App, mut bearers: Bearers) -> Result<Bearers, Refusal> {
+    for id in bearers.patients_mut() {
+        for _ in 0..LINKS_MAX {
+            let (patient, _) = load::<Patient>(&app.executor, *id, Freshness::Fresh).await?;
+            let Some(survivor) = patient.state.replaced_by() else { break };
+            *id = survivor;
+        }
+    }
+    Ok(bearers)
 }
 
 /// The answer of the same request before, if there was one.

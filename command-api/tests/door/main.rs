@@ -17,6 +17,7 @@ mod tokens;
 mod batches;
 mod links;
 mod references;
+mod second_night;
 mod transactions;
 
 mod document;

@@ -59,7 +59,7 @@ const DIRECTORY_TYPES: &[&str] = &[
     "ValueSet",
 ];
 
-/// Those of them that an identifier leads to: no two have the same. Others are known by a canonical URL and a version, or
+/// Those of them that an identifier leads to, as long as only one of them bears it. Others are known by a canonical URL and a version, or
 /// travel as copies with whatever mentions them.
 const FOUND_BY_IDENTIFIER: &[&str] = &[
     "Endpoint",
@@ -89,7 +89,7 @@ pub fn is_directory_type(resource_type: &str) -> bool {
     DIRECTORY_TYPES.binary_search(&resource_type).is_ok()
 }
 
-/// Whether no two directory entries of this type bear the same identifier.
+/// Whether directory entries of this type are looked up by their identifiers.
 pub fn is_found_by_identifier(resource_type: &str) -> bool {
     FOUND_BY_IDENTIFIER.contains(&resource_type)
 }

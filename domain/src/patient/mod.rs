@@ -7,6 +7,7 @@ mod decide;
 mod erasure;
 mod error;
 mod event;
+mod merge;
 mod state;
 mod upcast;
 
@@ -19,4 +20,5 @@ pub use command::PatientCommand;
 pub use erasure::REQUEST_DAYS_MAX;
 pub use error::Error;
 pub use event::{ERASED, ErasureRequest, LegalHold, PatientEvent};
+pub use merge::may_share_number;
 pub use state::Patient;

@@ -38,6 +38,11 @@ impl Patient {
             replaced: survivor(resource).is_some(),
         }
     }
+
+    /// The record that has taken the place of this one.
+    pub fn replaced_by(&self) -> Option<Uuid> {
+        self.resource.as_ref().and_then(survivor)
+    }
 }
 
 impl Aggregate for Patient {
@@ -81,7 +86,7 @@ impl Record for Patient {
     }
 
     /// A record holds the medical record numbers that its resource names. A duplicate keeps its own, so that whoever has
-    /// one of them finds the link. A record entered in error has given them up, an erased one names none.
+    /// one of them finds the link; its survivor [may bear](super::may_share_number) them beside it. A record entered in error has given them up, an erased one names none.
     fn claims(&self, event: &PatientEvent) -> Vec<ClaimChange> {
         let standing = self.resource.as_ref().filter(|_| !self.entered_in_error);
         let before = standing.map(medical_record_numbers).unwrap_or_default();
@@ -117,7 +122,7 @@ pub(super) fn is_medical_record_number(identifier: &Value) -> bool {
     codings(identifier.get("type")).iter().any(|coding| coding.code == "MR")
 }
 
-fn medical_record_numbers(resource: &Resource) -> Vec<Claim> {
+pub(super) fn medical_record_numbers(resource: &Resource) -> Vec<Claim> {
     let mut claims = Vec::new();
     for identifier in resource.items("identifier").iter().filter(|identifier| is_medical_record_number(identifier)) {
         let text = |name: &str| identifier.get(name).and_then(Value::as_str);

@@ -1,4 +1,4 @@
-//! Unique facts: two streams can't hold the same claim.
+//! Unique facts: two streams can't hold the same claim. And who bears which identifier, as far as it is looked up.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum ClaimKind {
     /// A medical record number (an identifier of FHIR type `MR`), within its system.
     MedicalRecordNumber,
-    /// A business identifier of a directory entry, within its resource type.
+    /// A business identifier of a directory entry, within its resource type. FHIR does not make it unique (a tax number
+    /// of several clinics, an employee number on two roles), so whoever bears it takes one of its [places](Claim::places).
     DirectoryIdentifier,
     /// Five minutes of a practitioner's time.
     PractitionerSlot,
@@ -23,6 +24,11 @@ impl ClaimKind {
         }
     }
 }
+
+/// How many bearers of one identifier are noted.
+const PLACES: usize = 4;
+/// What comes before the number of a place. FHIR has no such character in its strings.
+const PLACE: char = '\u{1f}';
 
 /// A fact that at most one stream may hold at a time. The value may identify a patient: it is hashed with a key before
 /// it is stored or compared anywhere.
@@ -49,6 +55,28 @@ impl Claim {
         Self { kind: ClaimKind::DirectoryIdentifier, value: format!("{resource_type}|{system}|{value}") }
     }
 
+    /// The places in which the bearers of the same identifier are noted; the first is the claim itself. An identifier
+    /// leads to somebody as long as only one bearer is noted.
+    pub fn places(&self) -> Vec<Self> {
+        let base = self.value.split(PLACE).next().unwrap_or_default();
+        let others = (2..=PLACES).map(|place| format!("{base}{PLACE}{place}"));
+        let values = std::iter::once(base.to_owned()).chain(others);
+        values.map(|value| Self { kind: self.kind, value }).collect()
+    }
+
+    /// The places that a former bearer gives up: all but the last one. Once that is taken there may be more bearers
+    /// than places, and nobody can tell when there is only one of them again.
+    pub fn places_given_up(&self) -> Vec<Self> {
+        let mut places = self.places();
+        places.pop();
+        places
+    }
+
+    /// Whether it is another place than the first.
+    pub fn is_further_place(&self) -> bool {
+        self.value.contains(PLACE)
+    }
+
     /// One cell of a practitioner's calendar, named by its start.
     pub fn practitioner_slot(practitioner: uuid::Uuid, cell_start_epoch_minutes: i64) -> Self {
         Self { kind: ClaimKind::PractitionerSlot, value: format!("{practitioner}|{cell_start_epoch_minutes}") }
@@ -60,4 +88,19 @@ impl Claim {
 pub enum ClaimChange {
     Take(Claim),
     Release(Claim),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_is_the_claim_itself_and_the_last_is_kept() {
+        let claim = Claim::directory_identifier("Organization", "urn:tax", "12-3");
+        let places = claim.places();
+        assert_eq!((places.len(), &places[0]), (PLACES, &claim));
+        assert!(places.iter().all(|place| place.places() == places), "a place knows the others");
+        assert_eq!(claim.places_given_up(), places[..PLACES - 1]);
+        assert!(!claim.is_further_place() && places[1..].iter().all(Claim::is_further_place));
+    }
 }

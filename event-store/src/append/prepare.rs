@@ -225,7 +225,7 @@ fn seal_one(
     header: Header,
     partitions: i32,
 ) -> Result<SealedNew, Error> {
-    let plain = envelope::content(&event.payload, metadata).map_err(|_| Error::Invalid("the payload is not JSON"))?;
+    let plain = envelope::content(event, metadata).map_err(|_| Error::Invalid("the payload is not JSON"))?;
     let sealed = envelope::seal(key, &header, &Zeroizing::new(plain));
     within("a sealed event", sealed.len(), EVENT_BYTES_MAX)?;
     let partition = partition_of(header.subject, partitions);

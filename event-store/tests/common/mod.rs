@@ -233,6 +233,7 @@ pub fn event(aggregate_type: &str, aggregate_id: Uuid, sequence: i64, subject: U
         subject,
         event_type: format!("{aggregate_type}.Recorded"),
         event_version: "1.0".into(),
+        source: None,
         payload: to_raw_value(
             &json!({"Recorded": {"resource": {"note": "a secret about the patient", "n": sequence}}}),
         )

@@ -40,7 +40,7 @@ async fn append(
         recorded_at: chrono::DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).unwrap(),
         traceparent: None,
     };
-    let opened = Opened { payload, metadata: Metadata::default() };
+    let opened = Opened { payload, metadata: Metadata::default(), source: None };
     let sealed = envelope::seal(&key, &header, &serde_json::to_vec(&opened).unwrap());
     let partition = partition_of(subject, PARTITIONS);
     let event = SealedEvent { header, partition, position: world.head(partition) + 1, sealed };

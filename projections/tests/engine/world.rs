@@ -364,6 +364,7 @@ fn sealed(key: &nexus_event_store::SubjectKey, partition: i32, position: i64) ->
     let opened = Opened {
         payload: json!({"Recorded": {"resource": resource, "notes": []}}),
         metadata: Metadata { actor: "test".to_owned(), ..Metadata::default() },
+        source: None,
     };
     let sealed = envelope::seal(key, &header, &serde_json::to_vec(&opened).unwrap());
     SealedEvent { header, partition, position, sealed }

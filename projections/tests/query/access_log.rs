@@ -390,6 +390,7 @@ fn batch(id: Uuid, sequence: i64) -> Append {
             subject: Uuid::nil(),
             event_type: EVENT_TYPE.to_owned(),
             event_version: "1.0".to_owned(),
+            source: None,
             payload: to_raw_value(&json!({})).unwrap(),
         }],
         metadata: Metadata::default(),

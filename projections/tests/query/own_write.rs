@@ -73,6 +73,7 @@ impl Pipeline {
             subject,
             event_type: format!("{aggregate_type}.{event}"),
             event_version: "2.0".to_owned(),
+            source: None,
             payload: to_raw_value(&json!({event: {"resource": resource, "notes": []}})).unwrap(),
         };
         let append = Append {
