@@ -6,12 +6,13 @@ use std::time::Duration;
 use nexus_auth::policy::Action;
 use nexus_domain::fhir::Resource;
 use nexus_event_store::EventLog;
+use nexus_web::room::Room;
 use uuid::Uuid;
 
 use crate::accepted::Accepted;
 use crate::call::Call;
 use crate::executor::{Executor, Lean, Standing, Task};
-use crate::fhir::{OwnBases, References, Room};
+use crate::fhir::{OwnBases, ROOM_BYTES, References};
 use crate::forgetting::Forgetting;
 use crate::refusal::Refusal;
 
@@ -20,6 +21,7 @@ use crate::refusal::Refusal;
 pub struct App {
     pub executor: Executor,
     pub references: Arc<References>,
+    /// What is left of it for bundles.
     pub room: Room,
     /// What absolute references to this platform begin with.
     pub own: OwnBases,
@@ -32,7 +34,7 @@ impl App {
         let references = Arc::new(References::new(log.clone()));
         let executor = Executor::new(log);
         let forgetting = Forgetting::new(executor.clone(), request_timeout);
-        Self { references, room: Room::default(), own, executor, forgetting }
+        Self { references, room: Room::of_bytes(ROOM_BYTES), own, executor, forgetting }
     }
 
     /// Creates an aggregate of a patient, or a directory entry (whose subject is its own id).

@@ -14,7 +14,9 @@ use nexus_web::problem::ProblemBody;
             A task route answers with the resource's `Location`, its sequence as `ETag`, and `Nexus-Position`, which a \
             query may carry to read its own write. Send an `Idempotency-Key` with whatever you may have to repeat: the \
             same key and body get the first answer again. Send `If-Match` to decide on a certain version. \
-            Every refusal is an RFC 9457 problem whose `type` is a page of the documentation.",
+            A body may come compressed (`Content-Encoding: gzip`); all limits hold for what it decodes to. \
+            Every refusal is an RFC 9457 problem whose `type` is a page of the documentation; on `/fhir`, who accepts \
+            `application/fhir+json` by name gets the same as an OperationOutcome.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(ProblemBody)),
@@ -83,7 +85,8 @@ pub enum Refusals {
     /// Stored, but not in Kafka within the bounded wait of `Prefer: wait=kafka`: the same body with `published: false`.
     #[response(status = 202)]
     NotYetPublished,
-    /// Not JSON, nested too deeply, a repeated, unknown or missing member, a wrong type, or a bad header.
+    /// Not JSON, not the gzip that it says, nested too deeply, a repeated, unknown or missing member, a wrong type, or a bad
+    /// header.
     #[response(status = 400, content_type = "application/problem+json")]
     BadRequest(#[to_schema] ProblemBody),
     /// No bearer token, or one that does not hold.
@@ -95,16 +98,19 @@ pub enum Refusals {
     /// No such thing, or none that the caller may know of.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(#[to_schema] ProblemBody),
+    /// The body came too slowly, or not to its end within the time there is.
+    #[response(status = 408, content_type = "application/problem+json")]
+    BodyTooSlow(#[to_schema] ProblemBody),
     /// A rule refuses in the state that things are in; something unique is taken; the same request is being carried out.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(#[to_schema] ProblemBody),
     /// `If-Match` does not hold, or the `ifMatch` of an entry of a transaction.
     #[response(status = 412, content_type = "application/problem+json")]
     VersionMismatch(#[to_schema] ProblemBody),
-    /// The body or the number of entries is too large.
+    /// The body, as it is when decoded, or the number of entries is too large.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(#[to_schema] ProblemBody),
-    /// The body is of a type that is not taken here.
+    /// The body is of a type or in a content coding that is not taken here; `Accept` or `Accept-Encoding` lists what is.
     #[response(status = 415, content_type = "application/problem+json")]
     UnsupportedMediaType(#[to_schema] ProblemBody),
     /// A value can't be right; a reference leads nowhere; the key belongs to another request.

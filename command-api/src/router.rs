@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::routing::get;
+use nexus_web::outcome;
 use nexus_web::pipeline::{Pipeline, docs_page};
 use nexus_web::server::{Readiness, operational_routes};
 use utoipa::OpenApi as _;
@@ -36,6 +37,7 @@ pub fn commands() -> (Router<App>, OpenApi) {
         .merge(fhir::routes())
         .split_for_parts();
     env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
+    outcome::describe(&mut document);
     (router, document)
 }
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use axum::{
-    extract::{Request, State},
+    extract::{OriginalUri, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -50,7 +50,9 @@ enum Presented<'a> {
 /// Turns the token into a [`Caller`], or refuses.
 pub(crate) async fn authenticate(State(verifier): State<Verifier>, mut request: Request, next: Next) -> Response {
     let by_proof = has_scheme(request.headers(), "dpop");
-    let (method, path) = (request.method().as_str(), request.uri().path());
+    // A proof names the address as it was sent.
+    let uri = request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
+    let (method, path) = (request.method().as_str(), uri.path());
     let mut response = match verify(&verifier, method, path, request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);

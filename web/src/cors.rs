@@ -15,11 +15,13 @@ use crate::{
 };
 
 /// What a page may send: all that the doors read, beside what browsers send anyway.
-const SENT: [HeaderName; 11] = [
+const SENT: [HeaderName; 13] = [
     header::ACCEPT,
     header::AUTHORIZATION,
+    header::CONTENT_ENCODING,
     header::CONTENT_TYPE,
     header::IF_MATCH,
+    header::IF_NONE_MATCH,
     HeaderName::from_static("dpop"),
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("last-event-id"),
@@ -29,7 +31,8 @@ const SENT: [HeaderName; 11] = [
     HeaderName::from_static("prefer"),
 ];
 /// What a page may read, beside what browsers show anyway.
-const SHOWN: [HeaderName; 10] = [
+const SHOWN: [HeaderName; 11] = [
+    header::ACCEPT_ENCODING,
     header::ETAG,
     header::LOCATION,
     header::RETRY_AFTER,

@@ -6,9 +6,10 @@ use axum::{
         path::ErrorKind,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderMap, header, request::Parts},
+    http::request::Parts,
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::IntoParams;
 
 use crate::problem::Problem;
 
@@ -19,6 +20,21 @@ pub struct Path<T>(pub T);
 /// Query parameters. Types should deny unknown fields: a misspelt filter must not become a wider search.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
+
+/// What every interaction of FHIR takes (<https://hl7.org/fhir/R4/http.html#parameters>). Beside parameters of its own, a
+/// route says these two itself.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FormatParams {
+    /// The media type of the answer, instead of `Accept`: `json`, `application/json` or `application/fhir+json`.
+    #[serde(rename = "_format")]
+    #[param(rename = "_format", example = "json")]
+    pub format: Option<String>,
+    /// Whether the answer is put into lines for people.
+    #[serde(rename = "_pretty")]
+    #[param(rename = "_pretty")]
+    pub pretty: Option<bool>,
+}
 
 impl<S, T> FromRequestParts<S> for Path<T>
 where
@@ -44,34 +60,6 @@ where
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|query| Self(query.0)).map_err(|rejection| refuse_query(&rejection))
     }
-}
-
-/// Refuses with 406 unless one of the JSON types that we speak would do. No `Accept` at all accepts everything.
-pub fn require_accept(headers: &HeaderMap, offered: &[&str], named: &'static str) -> Result<(), Problem> {
-    let mut ranges = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|range| !range.is_empty())
-        .peekable();
-    if ranges.peek().is_none() || ranges.any(|range| accepts(range, offered)) {
-        return Ok(());
-    }
-    Err(Problem::not_acceptable(named))
-}
-
-fn accepts(range: &str, offered: &[&str]) -> bool {
-    let mut parts = range.split(';').map(str::trim);
-    let media_range = parts.next().unwrap_or_default().to_ascii_lowercase();
-    let refused = parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-    let fits = |offer: &&str| {
-        media_range == **offer
-            || media_range == "*/*"
-            || media_range.strip_suffix("/*").is_some_and(|family| offer.split('/').next() == Some(family))
-    };
-    !refused && offered.iter().any(fits)
 }
 
 fn refuse_path(rejection: &PathRejection) -> Problem {

@@ -1,7 +1,8 @@
 //! What happens to every request of either door, in one place.
 //!
 //! From the outside in: the request gets an id, a span and a line in the metrics; a browser's question
-//! (CORS) is answered; it is bounded in time; a panic or a bare error of the framework becomes a problem; where the route
+//! (CORS) is answered; it is bounded in time; a panic or a bare error of the framework becomes a problem, and on a FHIR
+//! route an OperationOutcome for who asks for FHIR; where the route
 //! asks for it, the token becomes a [`Caller`], whose quota it is taken from; then it takes one of a bounded number of
 //! places, which so belong to callers who are known. Spans and metrics know routes by
 //! their pattern only: a real path or query may hold a name.
@@ -36,7 +37,7 @@ use crate::{
     authenticate::authenticate,
     cors::CorsArgs,
     json::JsonLimits,
-    leftover,
+    leftover, outcome, pretty,
     problem::{self, CURRENT_REQUEST, Problem},
     rate_limit::{self, RateLimitArgs, RateLimiter},
     telemetry,
@@ -226,16 +227,30 @@ async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Bounds a request in time, and turns whatever goes wrong without a problem into one.
+/// Bounds a request in time, and turns whatever goes wrong without a problem into one, told as the caller wants it.
 async fn protect(State(request_timeout): State<Duration>, request: Request, next: Next) -> Response {
-    let reads = request.method().is_safe();
+    let (reads, asks_for_methods) = (request.method().is_safe(), asks_for_methods(&request));
+    let in_fhir = outcome::is_wanted(request.uri(), request.headers());
+    let in_lines = pretty::is_wanted(request.uri());
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match timeout(request_timeout, answer).await {
+    let response = match timeout(request_timeout, answer).await {
         Ok(Ok(response)) => with_problem_body(response),
         Ok(Err(panic)) => answer_panic(panic),
         Err(_) if reads => Problem::overloaded().with_detail("The answer took too long.").into_response(),
         Err(_) => Problem::outcome_unknown().into_response(),
-    }
+    };
+    let response = match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED if asks_for_methods => StatusCode::NO_CONTENT.into_response(),
+        status if in_fhir && (status.is_client_error() || status.is_server_error()) => outcome::tell(response),
+        _ => response,
+    };
+    if in_lines { pretty::print(response).await } else { response }
+}
+
+/// `OPTIONS` asks for the methods of a route (RFC 9110, section 9.3.7), which the router lists in `Allow` wherever it has none
+/// for a method. A browser's question (CORS) is another one: where nobody has answered it, it stays refused.
+fn asks_for_methods(request: &Request) -> bool {
+    request.method() == Method::OPTIONS && !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Bounds the requests that are worked on at a time.

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, error::Error, fmt};
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use nexus_auth::TokenError;
@@ -23,57 +23,62 @@ const POINTER_BYTES_MAX: usize = 256;
 /// The longest name of an element, in bytes; FHIR R4's longest have some 40.
 const NAME_BYTES_MAX: usize = 64;
 
-/// One kind of refusal: the last part of its `type`, its status and its fixed title.
+/// One kind of refusal: the last part of its `type`, its status, what FHIR calls it, and its fixed title.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProblemType {
     pub slug: &'static str,
     pub status: StatusCode,
+    /// A code of <https://hl7.org/fhir/R4/valueset-issue-type.html>.
+    pub issue: &'static str,
     pub title: &'static str,
 }
 
 macro_rules! problem_types {
-    ($($name:ident = $slug:literal, $status:ident, $title:literal;)*) => {
-        $(pub static $name: ProblemType = ProblemType { slug: $slug, status: StatusCode::$status, title: $title };)*
+    ($($name:ident = $slug:literal, $status:ident, $issue:literal, $title:literal;)*) => {
+        $(pub static $name: ProblemType =
+            ProblemType { slug: $slug, status: StatusCode::$status, issue: $issue, title: $title };)*
         /// Every type there is.
         pub static TYPES: &[&ProblemType] = &[$(&$name),*];
     };
 }
 
 problem_types! {
-    MALFORMED_JSON = "malformed-json", BAD_REQUEST, "The body is not JSON";
-    INVALID_BODY = "invalid-body", BAD_REQUEST, "The body does not have the expected form";
-    INVALID_PARAMETER = "invalid-parameter", BAD_REQUEST, "A parameter or header does not have the expected form";
-    INVALID_VALUE = "invalid-value", UNPROCESSABLE_ENTITY, "A value is not acceptable";
-    UNRESOLVED_REFERENCE = "unresolved-reference", UNPROCESSABLE_ENTITY, "A reference leads nowhere";
-    BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
-    TOO_DEEP = "too-deep", BAD_REQUEST, "The body is nested too deeply";
-    BATCH_TOO_LARGE = "batch-too-large", PAYLOAD_TOO_LARGE, "The batch has too many entries";
-    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The media type is not supported";
-    NOT_ACCEPTABLE = "not-acceptable", NOT_ACCEPTABLE, "No acceptable representation";
-    NOT_FOUND = "not-found", NOT_FOUND, "Not found";
-    METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
-    UNAUTHENTICATED = "unauthenticated", UNAUTHORIZED, "A valid bearer token is needed";
-    FORBIDDEN = "forbidden", FORBIDDEN, "Not permitted";
-    NO_CARE_RELATIONSHIP = "no-care-relationship", FORBIDDEN, "No care relationship with the patient";
-    RULE_VIOLATED = "rule-violated", CONFLICT, "A rule forbids this";
-    CLAIM_TAKEN = "claim-taken", CONFLICT, "Something that must be unique is taken";
-    VERSION_MISMATCH = "version-mismatch", PRECONDITION_FAILED, "The resource has another version than expected";
-    VERSION_CONFLICT = "version-conflict", CONFLICT, "Somebody else changed the resource at the same time";
-    PRECONDITION_REQUIRED = "precondition-required", PRECONDITION_REQUIRED, "An If-Match header is needed";
-    IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing", BAD_REQUEST, "An Idempotency-Key header is needed";
-    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request";
-    IDEMPOTENCY_IN_FLIGHT = "idempotency-in-flight", CONFLICT, "The first request with this Idempotency-Key is still running";
-    RATE_LIMITED = "rate-limited", TOO_MANY_REQUESTS, "Too many requests";
-    TOO_MANY_FEEDS = "too-many-feeds", TOO_MANY_REQUESTS, "Too many open feeds";
-    FEED_TOO_OLD = "feed-too-old", GONE, "The feed does not go back that far";
-    READ_MODEL_BEHIND = "read-model-behind", SERVICE_UNAVAILABLE, "The read model has not seen that write yet";
-    OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "The service is overloaded";
-    STORE_UNAVAILABLE = "store-unavailable", SERVICE_UNAVAILABLE, "The store is not available";
-    ISSUER_UNAVAILABLE = "issuer-unavailable", SERVICE_UNAVAILABLE, "Tokens cannot be checked yet";
-    RECOVERING = "recovering", SERVICE_UNAVAILABLE, "The store is being recovered";
-    ACCESS_NOT_RECORDED = "access-not-recorded", SERVICE_UNAVAILABLE, "The access cannot be recorded";
-    OUTCOME_UNKNOWN = "outcome-unknown", GATEWAY_TIMEOUT, "Whether the request took effect is unknown";
-    INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something went wrong on our side";
+    MALFORMED_JSON = "malformed-json", BAD_REQUEST, "structure", "The body is not JSON";
+    MALFORMED_ENCODING = "malformed-encoding", BAD_REQUEST, "structure", "The body is not encoded as it says";
+    INVALID_BODY = "invalid-body", BAD_REQUEST, "structure", "The body does not have the expected form";
+    INVALID_PARAMETER = "invalid-parameter", BAD_REQUEST, "invalid", "A parameter or header does not have the expected form";
+    INVALID_VALUE = "invalid-value", UNPROCESSABLE_ENTITY, "invalid", "A value is not acceptable";
+    UNRESOLVED_REFERENCE = "unresolved-reference", UNPROCESSABLE_ENTITY, "not-found", "A reference leads nowhere";
+    BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "too-long", "The body is too large";
+    TOO_DEEP = "too-deep", BAD_REQUEST, "structure", "The body is nested too deeply";
+    BATCH_TOO_LARGE = "batch-too-large", PAYLOAD_TOO_LARGE, "too-costly", "The batch has too many entries";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "not-supported", "The media type is not supported";
+    NOT_ACCEPTABLE = "not-acceptable", NOT_ACCEPTABLE, "not-supported", "No acceptable representation";
+    NOT_FOUND = "not-found", NOT_FOUND, "not-found", "Not found";
+    METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "not-supported", "The method is not allowed here";
+    BODY_TOO_SLOW = "body-too-slow", REQUEST_TIMEOUT, "timeout", "The body comes too slowly";
+    UNAUTHENTICATED = "unauthenticated", UNAUTHORIZED, "login", "A valid bearer token is needed";
+    FORBIDDEN = "forbidden", FORBIDDEN, "forbidden", "Not permitted";
+    NO_CARE_RELATIONSHIP = "no-care-relationship", FORBIDDEN, "forbidden", "No care relationship with the patient";
+    RULE_VIOLATED = "rule-violated", CONFLICT, "business-rule", "A rule forbids this";
+    CLAIM_TAKEN = "claim-taken", CONFLICT, "duplicate", "Something that must be unique is taken";
+    VERSION_MISMATCH = "version-mismatch", PRECONDITION_FAILED, "conflict", "The resource has another version than expected";
+    VERSION_CONFLICT = "version-conflict", CONFLICT, "conflict", "Somebody else changed the resource at the same time";
+    PRECONDITION_REQUIRED = "precondition-required", PRECONDITION_REQUIRED, "required", "An If-Match header is needed";
+    IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing", BAD_REQUEST, "required", "An Idempotency-Key header is needed";
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "conflict", "The Idempotency-Key belongs to another request";
+    IDEMPOTENCY_IN_FLIGHT = "idempotency-in-flight", CONFLICT, "lock-error", "The first request with this Idempotency-Key is still running";
+    RATE_LIMITED = "rate-limited", TOO_MANY_REQUESTS, "throttled", "Too many requests";
+    TOO_MANY_FEEDS = "too-many-feeds", TOO_MANY_REQUESTS, "throttled", "Too many open feeds";
+    FEED_TOO_OLD = "feed-too-old", GONE, "not-found", "The feed does not go back that far";
+    READ_MODEL_BEHIND = "read-model-behind", SERVICE_UNAVAILABLE, "transient", "The read model has not seen that write yet";
+    OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "throttled", "The service is overloaded";
+    STORE_UNAVAILABLE = "store-unavailable", SERVICE_UNAVAILABLE, "no-store", "The store is not available";
+    ISSUER_UNAVAILABLE = "issuer-unavailable", SERVICE_UNAVAILABLE, "transient", "Tokens cannot be checked yet";
+    RECOVERING = "recovering", SERVICE_UNAVAILABLE, "transient", "The store is being recovered";
+    ACCESS_NOT_RECORDED = "access-not-recorded", SERVICE_UNAVAILABLE, "no-store", "The access cannot be recorded";
+    OUTCOME_UNKNOWN = "outcome-unknown", GATEWAY_TIMEOUT, "timeout", "Whether the request took effect is unknown";
+    INTERNAL = "internal", INTERNAL_SERVER_ERROR, "exception", "Something went wrong on our side";
 }
 
 tokio::task_local! {
@@ -95,6 +100,8 @@ struct Parts {
     current_version: Option<i64>,
     retry_after_seconds: Option<u64>,
     token_error: Option<TokenError>,
+    /// What could have been sent instead, in the header that lists it.
+    instead: Option<(HeaderName, &'static str)>,
 }
 
 /// One element of the request that is at fault.
@@ -188,6 +195,7 @@ impl Problem {
             current_version: None,
             retry_after_seconds: None,
             token_error: None,
+            instead: None,
         }))
     }
 
@@ -195,6 +203,11 @@ impl Problem {
     pub fn malformed_json(line: usize, column: usize) -> Self {
         Self::of(&MALFORMED_JSON)
             .with_detail(format!("The JSON text breaks off or goes wrong at line {line}, column {column}."))
+    }
+
+    /// The body is compressed, and does not inflate.
+    pub fn malformed_encoding() -> Self {
+        Self::of(&MALFORMED_ENCODING).with_detail("The gzip data breaks off, or is none.")
     }
 
     /// The JSON is not what this route takes: wrong type, unknown, missing or repeated member.
@@ -230,7 +243,17 @@ impl Problem {
     }
 
     pub fn unsupported_media_type(expected: &'static str) -> Self {
-        Self::of(&UNSUPPORTED_MEDIA_TYPE).with_detail(format!("Send {expected}."))
+        let mut problem = Self::of(&UNSUPPORTED_MEDIA_TYPE).with_detail(format!("Send {expected}."));
+        problem.0.instead = Some((header::ACCEPT, "application/json, application/fhir+json"));
+        problem
+    }
+
+    /// The body is compressed in a way that is not taken (RFC 9110, section 15.5.16).
+    pub fn unsupported_encoding() -> Self {
+        let detail = "Send the body as it is, or compressed by gzip once; other content codings are not taken.";
+        let mut problem = Self::of(&UNSUPPORTED_MEDIA_TYPE).with_detail(detail);
+        problem.0.instead = Some((header::ACCEPT_ENCODING, crate::body::CODINGS));
+        problem
     }
 
     pub fn not_acceptable(offered: &'static str) -> Self {
@@ -244,6 +267,13 @@ impl Problem {
 
     pub fn method_not_allowed() -> Self {
         Self::of(&METHOD_NOT_ALLOWED)
+    }
+
+    /// Not all of the body has come, and too long ago was the last of it.
+    pub fn body_too_slow(bytes_per_second_min: u32) -> Self {
+        Self::of(&BODY_TOO_SLOW).with_detail(format!(
+            "The body did not come at {bytes_per_second_min} bytes a second, or not all of it within the time there is."
+        ))
     }
 
     /// No token, or one that does not hold. Keys that cannot be had are our fault and become 503.
@@ -422,6 +452,15 @@ impl Problem {
         self.0.status
     }
 
+    /// What FHIR calls it.
+    pub fn issue(&self) -> &'static str {
+        self.0.kind.issue
+    }
+
+    pub fn title(&self) -> &'static str {
+        self.0.kind.title
+    }
+
     /// The rule that refused.
     pub fn rule(&self) -> Option<&str> {
         self.0.rule.as_deref()
@@ -460,17 +499,25 @@ impl fmt::Display for Problem {
 impl Error for Problem {}
 
 impl IntoResponse for Problem {
+    /// The answer remembers its problem, for whom it has to be told otherwise.
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self.body()).unwrap_or_default();
         let mut response = (self.0.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let Some((name, listed)) = &self.0.instead {
+            headers.insert(name, HeaderValue::from_static(listed));
+        }
+        if self.0.status == StatusCode::REQUEST_TIMEOUT {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(error) = self.0.token_error {
             headers.insert(header::WWW_AUTHENTICATE, challenge(error));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -31,6 +31,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
     access::PeerAddress,
+    address,
     stall::Impatient,
     telemetry,
     tls::{Tls, TlsArgs, TlsError},
@@ -255,6 +256,7 @@ async fn serve_requests(
     let service = TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         peer.map(|peer| request.extensions_mut().insert(peer));
+        address::normalize(&mut request);
         request
     }));
     let connection = http1::Builder::new()

@@ -209,7 +209,7 @@ async fn bad_tokens_get_401_and_a_reason() {
 
 #[tokio::test]
 async fn bad_requests_get_their_problem() {
-    let limits = Limits { json: JsonLimits { bytes_max: 200, depth_max: 8 }, ..Limits::default() };
+    let limits = Limits { json: JsonLimits { depth_max: 8, ..JsonLimits::of_bytes(200) }, ..Limits::default() };
     let door = Door::start(limits).await;
     let json = |text: &'static str| door.post("/amounts").header("content-type", "application/json").body(text);
     assert_eq!(json(r#"{"amount":1}"#).send().await.unwrap().status(), 200);
@@ -232,7 +232,8 @@ async fn bad_requests_get_their_problem() {
     )
     .await;
     assert_problem(door.post("/amounts").body(r#"{"amount":1}"#), 415, "unsupported-media-type").await;
-    assert_problem(json(r#"{"amount":1}"#).header("content-encoding", "gzip"), 415, "unsupported-media-type").await;
+    assert_problem(json(r#"{"amount":1}"#).header("content-encoding", "br"), 415, "unsupported-media-type").await;
+    assert_problem(json(r#"{"amount":1}"#).header("content-encoding", "gzip"), 400, "malformed-encoding").await;
     assert_problem(door.get("/nowhere"), 404, "not-found").await;
     assert_problem(door.get("/charts/Marker"), 404, "not-found").await;
     assert_problem(door.get("/panic"), 500, "internal").await;

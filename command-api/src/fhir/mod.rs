@@ -15,23 +15,28 @@ mod known;
 mod names;
 mod own;
 mod resolve;
-mod room;
 mod succession;
 mod transaction;
 
+use std::time::Duration;
+
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::response::Response;
 use nexus_auth::policy::{Action, ResourceContext};
 use nexus_domain::fhir::Resource;
-use nexus_web::json::{JsonLimits, RawJson};
+use nexus_web::body::{Pace, Read};
+use nexus_web::extract::{FormatParams, Query};
+use nexus_web::json::{self, JsonLimits};
+use nexus_web::media::require_fhir_json;
 use nexus_web::pipeline::{Authenticated, RequestId, authorize};
-use tokio::sync::OwnedSemaphorePermit;
+use nexus_web::problem::ProblemBody;
+use nexus_web::room::Held;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use conditional::References;
 pub use own::OwnBases;
-pub use room::Room;
 
 use crate::app::App;
 use crate::call::Call;
@@ -41,6 +46,11 @@ use crate::refusal::Refusal;
 
 /// The largest bundle.
 pub const BUNDLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How many bytes of bundles this process holds at a time: two of the largest size, or ten of a usual patient's. Parsed, a
+/// bundle takes several times its bytes.
+pub const ROOM_BYTES: usize = 2 * BUNDLE_BYTES_MAX;
+/// How long a bundle may take to arrive, which leaves the rest of a request's time for the work.
+const BUNDLE_TIME_MAX: Duration = Duration::from_secs(90);
 /// The most entries of a bundle.
 pub const ENTRIES_MAX: usize = 20_000;
 /// The largest resource of a bundle.
@@ -50,31 +60,35 @@ pub const RESOURCE_BYTES_MAX: usize = 1024 * 1024;
 const ATTEMPTS_MAX: u32 = 12;
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(process_bundle)).layer(JsonLimits::of_bytes(BUNDLE_BYTES_MAX).layer())
+    let pace = Pace { whole: BUNDLE_TIME_MAX, ..Pace::default() };
+    let limits = JsonLimits::of_bytes(BUNDLE_BYTES_MAX).at_pace(pace);
+    OpenApiRouter::new().routes(routes!(process_bundle)).layer(limits.layer())
 }
 
 /// A bundle as it came, with the room that it takes until it is answered.
 pub struct BundleRequest {
     call: Call,
-    json: axum::body::Bytes,
-    _room: OwnedSemaphorePermit,
+    json: Bytes,
+    _room: Option<Held>,
 }
 
 impl FromRequest<App> for BundleRequest {
     type Rejection = Refusal;
 
-    /// A body of this size is read only for a caller who may send it, and only if there is room for it.
+    /// A body of this size is read only for a caller who may send it and can read the answer, and only as far as there is
+    /// room for it.
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
         let Authenticated(caller) = Authenticated::from_request_parts(&mut parts, app).await?;
         authorize(&caller, Action::ImportBundle, &ResourceContext::none())?;
-        let room = app.room.take(&parts.headers)?;
+        let Query(FormatParams { format, .. }) = Query::from_request_parts(&mut parts, app).await?;
+        require_fhir_json(&parts.headers, format.as_deref())?;
         let RequestId(request_id) =
             RequestId::from_request_parts(&mut parts, app).await.unwrap_or_else(|never| match never {});
-        let RawJson(json) = RawJson::from_request(Request::from_parts(parts.clone(), body), app).await?;
-        let hashed = json.clone();
+        let Read { bytes, room } = json::read(Request::from_parts(parts.clone(), body), Some(&app.room)).await?;
+        let hashed = bytes.clone();
         let call = busy(move || Call::new(&parts, caller, request_id, &hashed)).await??;
-        Ok(Self { call, json, _room: room })
+        Ok(Self { call, json: bytes, _room: room })
     }
 }
 
@@ -85,12 +99,14 @@ impl FromRequest<App> for BundleRequest {
 /// what is put under another id is read under it, and the answer tells the UUID that it has here. `urn:uuid:`, relative,
 /// conditional (`Practitioner?identifier=system|value`) and contained references are resolved, or refused by their
 /// place; URLs of attachments, other URLs and links of narratives follow the entries that they name. An entry that is there already is answered with `200 OK` and adds nothing.
-#[utoipa::path(post, path = "/fhir", tag = "fhir", params(CommandHeaders),
+#[utoipa::path(post, path = "/fhir", tag = "fhir", params(CommandHeaders, FormatParams),
     request_body(
         content((BundleBody = "application/fhir+json"), (BundleBody = "application/json")),
         description = "A Bundle of type transaction or batch: at most 64 MiB, 20,000 entries, 1 MiB a resource"
     ),
     responses((status = 200, description = "Processed", body = BundleResponseBody, content_type = "application/fhir+json"),
+        (status = 406, description = "Another form than JSON is asked for, by `Accept` or `_format`", body = ProblemBody,
+            content_type = "application/problem+json"),
         Refusals))]
 async fn process_bundle(State(app): State<App>, request: BundleRequest) -> Result<Response, Refusal> {
     let BundleRequest { call, json, _room } = request;

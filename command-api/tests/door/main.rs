@@ -13,6 +13,7 @@ mod snapshots;
 mod access;
 mod bad_input;
 mod tokens;
+mod uploads;
 
 mod batches;
 mod links;

@@ -10,7 +10,8 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use nexus_auth::Role;
 use nexus_auth::policy::{Action, ResourceContext};
 use nexus_domain::fhir::id_of;
-use nexus_web::extract::{Path, Query, require_accept};
+use nexus_web::extract::{Path, Query};
+use nexus_web::media::{FHIR_JSON, require_fhir_json};
 use nexus_web::pipeline::{Authenticated, authorize};
 use nexus_web::problem::{Problem, ProblemBody};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,6 @@ use super::query::{self, Access, Filter, OwnAccess};
 use crate::query_api::QueryApi;
 use crate::query_api::page::{self, Page};
 
-const FHIR_JSON: &str = "application/fhir+json";
 const OUTCOMES: [&str; 5] = ["success", "refused", "failed", "interrupted", "unknown"];
 
 /// The routes of this read model.
@@ -80,11 +80,29 @@ struct AuditParams {
     count: Option<u32>,
     /// From the link to the next page.
     cursor: Option<String>,
+    /// The media type of the answer, instead of `Accept`: `json`, `application/json` or `application/fhir+json`.
+    #[serde(rename = "_format")]
+    #[param(rename = "_format", example = "json")]
+    format: Option<String>,
+    /// Whether the answer is put into lines for people.
+    #[serde(rename = "_pretty")]
+    #[param(rename = "_pretty")]
+    _pretty: Option<bool>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-struct NoParams {}
+#[into_params(parameter_in = Query)]
+struct ReadParams {
+    /// The media type of the answer, instead of `Accept`: `json`, `application/json` or `application/fhir+json`.
+    #[serde(rename = "_format")]
+    #[param(rename = "_format", example = "json")]
+    format: Option<String>,
+    /// Whether the answer is put into lines for people.
+    #[serde(rename = "_pretty")]
+    #[param(rename = "_pretty")]
+    _pretty: Option<bool>,
+}
 
 /// What a patient's list of accesses is made of: all of it for an auditor, less for the patient.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -183,7 +201,7 @@ async fn search_audit_events(
     Query(params): Query<AuditParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    require_accept(&headers, &[FHIR_JSON, "application/json"], FHIR_JSON)?;
+    require_fhir_json(&headers, params.format.as_deref())?;
     let patient = params.patient.as_deref().map(read_patient).transpose()?;
     // Only an auditor: what a patient may see of an access is less than an AuditEvent holds.
     authorize(&caller, Action::ReadAccessLog, &patient.map_or(ResourceContext::none(), ResourceContext::of_subject))?;
@@ -208,7 +226,7 @@ async fn search_audit_events(
     get,
     path = "/fhir/AuditEvent/{id}",
     tag = "FHIR",
-    params(("id" = Uuid, Path, description = "The id of the access")),
+    params(("id" = Uuid, Path, description = "The id of the access"), ReadParams),
     responses(
         (status = 200, description = "The AuditEvent", content_type = "application/fhir+json", body = Object),
         (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
@@ -218,10 +236,10 @@ async fn read_audit_event(
     State(api): State<QueryApi>,
     Authenticated(caller): Authenticated,
     Path(id): Path<Uuid>,
-    Query(NoParams {}): Query<NoParams>,
+    Query(params): Query<ReadParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    require_accept(&headers, &[FHIR_JSON, "application/json"], FHIR_JSON)?;
+    require_fhir_json(&headers, params.format.as_deref())?;
     authorize(&caller, Action::ReadAccessLog, &ResourceContext::none())?;
     let (accesses, _) = query::list(&api, &Filter { id: Some(id), ..Filter::default() }, None, 1).await?;
     let access = accesses.first().ok_or_else(Problem::not_found)?;
@@ -256,7 +274,8 @@ fn read_date(text: &str) -> Result<Bounds, Problem> {
 /// The same search, further on.
 fn next_link(params: &AuditParams, limit: i64, cursor: &str) -> String {
     let mut link = format!("AuditEvent?_count={limit}&cursor={cursor}");
-    let given = [("patient", &params.patient), ("agent", &params.agent), ("date", &params.date)];
+    let given =
+        [("patient", &params.patient), ("agent", &params.agent), ("date", &params.date), ("_format", &params.format)];
     for (name, value) in given {
         if let Some(value) = value {
             let value: String = value.bytes().map(escape).collect();

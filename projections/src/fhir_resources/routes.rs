@@ -1,27 +1,44 @@
 //! `GET /fhir/{type}/{id}`.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use nexus_auth::policy::{Action, ResourceContext};
 use nexus_domain::access::{codes, sensitivity};
 use nexus_domain::fhir::{Resource, id_of, is_directory_type, is_resource_type};
-use nexus_web::extract::{Path, Query, require_accept};
+use nexus_web::extract::{Path, Query};
+use nexus_web::media::{FHIR_JSON, require_fhir_json};
 use nexus_web::pipeline::{Authenticated, authorize};
 use nexus_web::problem::{Problem, ProblemBody};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{NAME, query};
-use crate::query_api::{After, Part, PositionOnly, QueryApi};
-
-const FHIR_JSON: &str = "application/fhir+json";
+use crate::query_api::{After, Part, QueryApi};
 
 /// The routes of this read model.
 pub fn router() -> OpenApiRouter<QueryApi> {
     OpenApiRouter::new().routes(routes!(read_resource))
+}
+
+/// What a read takes beside what it names.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ReadParams {
+    /// A position token: answer only once this write has been seen.
+    position: Option<String>,
+    /// The media type of the answer, instead of `Accept`: `json`, `application/json` or `application/fhir+json`.
+    #[serde(rename = "_format")]
+    #[param(rename = "_format", example = "json")]
+    format: Option<String>,
+    /// Whether the answer is put into lines for people.
+    #[serde(rename = "_pretty")]
+    #[param(rename = "_pretty")]
+    _pretty: Option<bool>,
 }
 
 /// Read a FHIR resource as it was sent.
@@ -36,11 +53,13 @@ pub fn router() -> OpenApiRouter<QueryApi> {
     params(
         ("type" = String, Path, description = "The resource type", example = "Observation"),
         ("id" = String, Path, description = "The resource's id, or the one that it was put under"),
-        After, PositionOnly,
+        ("If-None-Match" = Option<String>, Header, description = "A version, as in `ETag`: it is not sent again"),
+        After, ReadParams,
     ),
     responses(
         (status = 200, description = "The resource", content_type = "application/fhir+json", body = Object,
          headers(("ETag" = String, description = "The version"), ("Last-Modified" = String))),
+        (status = 304, description = "The caller has this version"),
         (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -48,11 +67,11 @@ async fn read_resource(
     State(api): State<QueryApi>,
     Authenticated(caller): Authenticated,
     Path((resource_type, id)): Path<(String, String)>,
-    Query(params): Query<PositionOnly>,
+    Query(params): Query<ReadParams>,
     headers: HeaderMap,
     after: After,
 ) -> Result<Response, Problem> {
-    require_accept(&headers, &[FHIR_JSON, "application/json"], FHIR_JSON)?;
+    require_fhir_json(&headers, params.format.as_deref())?;
     let known = is_resource_type(&resource_type).then(|| id_of(&resource_type, &id)).flatten();
     let Some(id) = known else { return Err(Problem::not_found()) };
     let action = if is_directory_type(&resource_type) { Action::ReadDirectory } else { Action::ReadFhir };
@@ -71,13 +90,28 @@ async fn read_resource(
     let sensitivity = resource.as_ref().map(sensitivity).unwrap_or_default();
     access.authorize(&Part { resource_type: &resource_type, codes: &codes, sensitivity })?;
     let resource = resource.ok_or_else(Problem::not_found)?;
+    if has_version(&headers, sequence) {
+        return Ok(with_version(StatusCode::NOT_MODIFIED.into_response(), sequence, recorded_at));
+    }
     answer(resource, sequence, recorded_at)
+}
+
+/// Whether the caller has what would be sent (RFC 9110, section 13.1.2).
+fn has_version(headers: &HeaderMap, sequence: i64) -> bool {
+    let own = format!("\"{sequence}\"");
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = known.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == own)
 }
 
 fn answer(resource: Resource, sequence: i64, recorded_at: DateTime<Utc>) -> Result<Response, Problem> {
     let body = serde_json::to_vec(&with_meta(resource, sequence, recorded_at));
     let body = body.map_err(|error| Problem::from_error(&error))?;
-    let mut response = ([(header::CONTENT_TYPE, FHIR_JSON)], body).into_response();
+    let response = ([(header::CONTENT_TYPE, FHIR_JSON)], body).into_response();
+    Ok(with_version(response, sequence, recorded_at))
+}
+
+fn with_version(mut response: Response, sequence: i64, recorded_at: DateTime<Utc>) -> Response {
     let mut set = |name, text: String| {
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().insert(name, value);
@@ -85,7 +119,7 @@ fn answer(resource: Resource, sequence: i64, recorded_at: DateTime<Utc>) -> Resu
     };
     set(header::ETAG, format!("W/\"{sequence}\""));
     set(header::LAST_MODIFIED, recorded_at.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
-    Ok(response)
+    response
 }
 
 /// Adds what is ours to say; everything else stays where and as it was.

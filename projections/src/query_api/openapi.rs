@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, Response};
 
+use nexus_web::outcome;
+
 use super::router;
 
 /// The name of the security scheme.
@@ -36,7 +38,8 @@ pub(super) fn frame() -> OpenApi {
             "The read door. Lists answer `{\"items\": […], \"next\": cursor or null}`. A request that shows the \
              `Nexus-Position` of a write is answered once the read model has seen it. Every request is recorded in the \
              access log before it is answered; the header `Nexus-Purpose` says what it is for (TREAT, ETREAT, CAREMGT, \
-             HOPERAT, HPAYMT, HRESCH, PATRQT, PUBHLTH or HCOMPL).",
+             HOPERAT, HPAYMT, HRESCH, PATRQT, PUBHLTH or HCOMPL). Every refusal is an RFC 9457 problem; under `/fhir`, who \
+             accepts `application/fhir+json` by name gets the same as an OperationOutcome.",
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .contact(Some(ContactBuilder::new().name(Some("NexusHealth")).build()))
@@ -55,6 +58,7 @@ pub(super) fn complete(mut description: OpenApi) -> OpenApi {
     for operation in description.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
         name_problems(&mut operation.responses.responses);
     }
+    outcome::describe(&mut description);
     description
 }
 

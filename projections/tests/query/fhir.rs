@@ -8,6 +8,88 @@ use uuid::Uuid;
 
 use crate::world::{World, patient, reference};
 
+const FHIR_JSON: &str = "application/fhir+json";
+
+#[tokio::test]
+async fn parameters_of_every_interaction_are_taken() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let path = format!("/fhir/Patient/{id}");
+    let plain = world.get(Role::Nurse, &path).await;
+    for query in ["_format=json", "_format=application/fhir%2Bjson", "_format=application/fhir+json", "_pretty=false"] {
+        assert_eq!(world.get(Role::Nurse, &format!("{path}?{query}")).await.bytes, plain.bytes, "{query}");
+    }
+    let pretty = world.get(Role::Nurse, &format!("{path}?_pretty=true&_format=json")).await;
+    let text = String::from_utf8(pretty.bytes.clone()).unwrap();
+    assert!(text.starts_with("{\n  \"resourceType\": \"Patient\",\n"), "{text}");
+    assert_eq!(pretty.json(), plain.json());
+    for (query, slug) in
+        [("_format=xml", "not-acceptable"), ("_pretty=2", "invalid-parameter"), ("_since=1", "invalid-parameter")]
+    {
+        assert_eq!(world.get(Role::Nurse, &format!("{path}?{query}")).await.problem(), slug, "{query}");
+    }
+    let audit = format!("/fhir/AuditEvent/{id}?_format=json&_pretty=true");
+    let outcome = world.get(Role::Auditor, &audit).await;
+    assert_eq!(
+        (outcome.status, outcome.json()["resourceType"].as_str()),
+        (StatusCode::NOT_FOUND, Some("OperationOutcome"))
+    );
+    let search = world.get(Role::Auditor, "/fhir/AuditEvent?_format=application/json&_count=5").await;
+    assert_eq!((search.status, search.json()["type"].as_str()), (StatusCode::OK, Some("searchset")));
+}
+
+#[tokio::test]
+async fn who_has_a_version_is_not_sent_it_again() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let ask = |token: String, tags: &'static str| {
+        let (world, path) = (&world, format!("/fhir/Patient/{id}"));
+        async move { world.get_with(&token, &path, &[("if-none-match", tags)]).await }
+    };
+    let nurse = || world.issuer.token(Role::Nurse);
+    for tags in ["W/\"1\"", "\"1\"", "W/\"7\", W/\"1\"", "*"] {
+        let answer = ask(nurse(), tags).await;
+        assert_eq!((answer.status, answer.bytes.len()), (StatusCode::NOT_MODIFIED, 0), "{tags}");
+        assert_eq!(answer.headers["etag"], "W/\"1\"");
+    }
+    for tags in ["W/\"2\"", "1", "\"11\""] {
+        assert_eq!(ask(nurse(), tags).await.status, StatusCode::OK, "{tags}");
+    }
+    let stranger = world.issuer.patient_token(Uuid::new_v4());
+    assert_eq!(ask(stranger, "*").await.status, StatusCode::NOT_FOUND, "who may not read learns nothing");
+}
+
+#[tokio::test]
+async fn refusals_are_outcomes_for_who_speaks_fhir() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let ask = |role: Role, path: String| {
+        let world = &world;
+        async move { world.get_with(&world.issuer.token(role), &path, &[("accept", FHIR_JSON)]).await }
+    };
+    for (role, path, status, code) in [
+        (Role::Nurse, format!("/fhir/Patient/{}", Uuid::new_v4()), StatusCode::NOT_FOUND, "not-found"),
+        (Role::Nurse, "/fhir/Patient/someone".to_owned(), StatusCode::NOT_FOUND, "not-found"),
+        (Role::Analyst, format!("/fhir/Patient/{id}"), StatusCode::FORBIDDEN, "forbidden"),
+        (Role::Nurse, format!("/fhir/Patient/{id}?_pretty=yes"), StatusCode::BAD_REQUEST, "invalid"),
+        (Role::Nurse, format!("/fhir/Patient/{id}?_format=xml"), StatusCode::NOT_ACCEPTABLE, "not-supported"),
+    ] {
+        let answer = ask(role, path.clone()).await;
+        assert_eq!((answer.status, answer.headers["content-type"].to_str().unwrap()), (status, FHIR_JSON), "{path}");
+        assert_eq!(
+            (&answer.json()["resourceType"], &answer.json()["issue"][0]["code"]),
+            (&json!("OperationOutcome"), &json!(code))
+        );
+    }
+    let parameter = ask(Role::Nurse, format!("/fhir/Patient/{id}?position=x")).await.json();
+    assert_eq!(parameter["issue"][0]["location"][0], "http.position");
+    let other = ask(Role::Nurse, format!("/v1/patients/{}/chart", Uuid::new_v4())).await;
+    assert_eq!(other.headers["content-type"], "application/problem+json");
+}
+
 #[tokio::test]
 async fn a_resource_comes_back_as_it_was_sent() {
     let world = World::new().await;

@@ -10,14 +10,18 @@ pub use scan::{ScanFault, scan};
 
 use axum::{
     Extension,
-    body::{Body, Bytes, to_bytes},
+    body::Bytes,
     extract::{FromRequest, Request},
-    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::problem::{Fault, Problem};
+use crate::{
+    body::{self, Pace, Read},
+    media::require_json_body,
+    problem::{Fault, Problem},
+    room::Room,
+};
 
 /// The most levels of nesting in any body. FHIR resources stay below 20.
 pub const MAX_DEPTH: usize = 64;
@@ -25,26 +29,33 @@ pub const MAX_DEPTH: usize = 64;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// From this size on, a body is scanned where it keeps no other request waiting.
 const SCANNED_ASIDE_FROM: usize = 256 * 1024;
-/// The media types that count as JSON.
-const MEDIA_TYPES: [&str; 2] = ["application/json", "application/fhir+json"];
+/// What some programs begin a text with. It is no part of it, and a reader may pass over it (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The bounds of a body. Routes that need other ones carry them as a layer: `.layer(limits.layer())`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonLimits {
+    /// Of the text, whatever it is compressed to.
     pub bytes_max: usize,
     pub depth_max: usize,
+    pub pace: Pace,
 }
 
 impl Default for JsonLimits {
     fn default() -> Self {
-        Self { bytes_max: BODY_BYTES_MAX, depth_max: MAX_DEPTH }
+        Self { bytes_max: BODY_BYTES_MAX, depth_max: MAX_DEPTH, pace: Pace::default() }
     }
 }
 
 impl JsonLimits {
-    /// The usual depth with another size.
+    /// The usual depth and pace with another size.
     pub fn of_bytes(bytes_max: usize) -> Self {
         Self { bytes_max, ..Self::default() }
+    }
+
+    /// The same at another pace.
+    pub fn at_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     /// Puts these limits in force for a router or route. Call it on the inner router: the innermost one counts.
@@ -65,19 +76,27 @@ impl<S: Send + Sync> FromRequest<S> for RawJson {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let limits = request.extensions().get::<JsonLimits>().copied().unwrap_or_default();
-        require_json(request.headers())?;
-        let body =
-            read_body(request.headers().get(header::CONTENT_LENGTH).cloned(), request.into_body(), limits).await?;
-        if body.len() < SCANNED_ASIDE_FROM {
-            check(&body, limits)?;
-        } else {
-            let scanned = body.clone();
-            let check = tokio::task::spawn_blocking(move || check(&scanned, limits));
-            check.await.map_err(|_| Problem::internal())??;
-        }
-        Ok(Self(body))
+        read(request, None).await.map(|read| Self(read.bytes))
     }
+}
+
+/// The same as [`RawJson`], and the body takes its room from what there is of it.
+pub async fn read(request: Request, room: Option<&Room>) -> Result<Read, Problem> {
+    let limits = request.extensions().get::<JsonLimits>().copied().unwrap_or_default();
+    require_json_body(request.headers())?;
+    let (parts, body) = request.into_parts();
+    let mut read = body::read(&parts.headers, body, limits.bytes_max, limits.pace, room).await?;
+    if read.bytes.starts_with(BYTE_ORDER_MARK) {
+        read.bytes = read.bytes.slice(BYTE_ORDER_MARK.len()..);
+    }
+    if read.bytes.len() < SCANNED_ASIDE_FROM {
+        check(&read.bytes, limits)?;
+    } else {
+        let scanned = read.bytes.clone();
+        let check = tokio::task::spawn_blocking(move || check(&scanned, limits));
+        check.await.map_err(|_| Problem::internal())??;
+    }
+    Ok(read)
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
@@ -128,37 +147,6 @@ fn explain<T: DeserializeOwned>(text: &[u8], error: &serde_json::Error) -> Probl
         Err(error) => Problem::invalid_body(fault::of_serde(error.path(), error.inner())),
         Ok(_) => Problem::malformed_json(error.line(), error.column()),
     }
-}
-
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    let known = MEDIA_TYPES.iter().any(|known| essence.eq_ignore_ascii_case(known));
-    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
-    if known && !encoded {
-        Ok(())
-    } else {
-        Err(Problem::unsupported_media_type("application/json or application/fhir+json, not compressed"))
-    }
-}
-
-async fn read_body(
-    announced: Option<axum::http::HeaderValue>,
-    body: Body,
-    limits: JsonLimits,
-) -> Result<Bytes, Problem> {
-    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|bytes| bytes > limits.bytes_max) {
-        return Err(Problem::body_too_large(limits.bytes_max));
-    }
-    to_bytes(body, limits.bytes_max).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
-        if too_large {
-            Problem::body_too_large(limits.bytes_max)
-        } else {
-            Problem::malformed_json(0, 0).with_detail("The body broke off.")
-        }
-    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ fn one_of_each() -> Vec<Problem> {
     let fault = || vec![Fault::new("/a/0/b", "some-code", "Some detail.")];
     vec![
         Problem::malformed_json(3, 18),
+        Problem::malformed_encoding(),
         Problem::invalid_body(Fault::new(
             "/birthDate",
             "wrong-type",
@@ -30,6 +31,7 @@ fn one_of_each() -> Vec<Problem> {
         Problem::not_acceptable("application/json"),
         Problem::not_found(),
         Problem::method_not_allowed(),
+        Problem::body_too_slow(16_384),
         Problem::unauthenticated(TokenError::Expired),
         Problem::forbidden(),
         Problem::no_care_relationship(),
