@@ -31,7 +31,7 @@ impl FhirDateTime {
     /// Second 60, a leap second, counts as the second after it, as on any computer's clock. What a zone would move out of
     /// the years 0001 to 9999 stays at their edge, so that every moment can be written down again.
     pub fn parse(text: &str) -> Option<Self> {
-        if !text.is_ascii() {
+        if !text.is_ascii() || text.len() > CHARS_MAX {
             return None;
         }
         let (earliest, precision) = match text.len() {
@@ -65,6 +65,9 @@ impl FhirDateTime {
         self.earliest > now + slack
     }
 }
+
+/// More digits than this measure no time.
+const CHARS_MAX: usize = 64;
 
 /// 0001-01-01 and the last moment of 9999.
 const SECONDS_MIN: i64 = -62_135_596_800;

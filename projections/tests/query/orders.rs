@@ -25,7 +25,7 @@ async fn an_alert_is_due_at_once_whatever_the_clock_said_that_recorded_its_cause
     let mut measured = world.recorded(pulse).await;
     measured.recorded_at = Utc::now() + TimeDelta::minutes(10);
     world.apply(&[started, measured]).await;
-    let due: Vec<bool> = sqlx::query_scalar("select due_at <= now() and try_at <= now() from early_warning_v1.orders")
+    let due: Vec<bool> = sqlx::query_scalar("select due_at <= now() and try_at <= now() from early_warning_v2.orders")
         .fetch_all(&world.read)
         .await
         .unwrap();
