@@ -38,9 +38,16 @@ async fn an_alert_rises_eases_and_ends_with_what_is_measured() {
     });
     let path = format!("/v1/patients/{patient}/observations");
     world.service.post(&path, &old).await.expect(201);
+    // Above 100 is 1, 2 or 3 points: nobody can tell.
+    let bounded = json!({
+        "code": {"system": "http://loinc.org", "code": "8867-4"},
+        "value": {"value": 100, "comparator": ">", "unit": "/min", "code": "/min"}
+    });
+    world.service.post(&path, &bounded).await.expect(201);
     world.measure(patient, "8867-4", 140.0, "/min").await;
     let alert = wait_until_risk(&world, patient, Some("low-medium")).await.unwrap();
     assert_eq!((&alert["score"], alert["encounter"].as_str()), (&json!(3), Some(stay.to_string().as_str())));
+    assert_eq!(alert["undecided"], json!([]));
     assert_eq!(alert["person"]["name"][0]["family"], "Example");
     let mistaken = world.measure(patient, "9279-1", 26.0, "/min").await;
     wait_until_risk(&world, patient, Some("medium")).await;
