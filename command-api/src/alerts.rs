@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use nexus_auth::policy::Action;
-use nexus_domain::alert::{Alert, RISK_SYSTEM, SCORE_SYSTEM};
-use nexus_domain::early_warning::Risk;
+use nexus_domain::alert::{Alert, RISK_SYSTEM, SCORE_SYSTEM, UNDECIDED_SYSTEM};
+use nexus_domain::early_warning::{Parameter, Risk};
 use nexus_domain::fhir::{Resource, derived_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -38,6 +38,19 @@ pub enum Urgency {
     High,
 }
 
+/// A part of the score.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undecided {
+    Respiration,
+    Saturation,
+    Oxygen,
+    BloodPressure,
+    Pulse,
+    Consciousness,
+    Temperature,
+}
+
 /// What was found.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -48,9 +61,12 @@ pub struct AlertBody {
     /// The stay that it is about.
     pub encounter: Uuid,
     pub risk: Urgency,
-    /// The score behind it, from 0 to 20.
+    /// The score behind it, from 0 to 20; the least that it can be, if anything is undecided.
     #[schema(minimum = 0, maximum = 20)]
     pub score: u8,
+    /// What the score leaves out: parts that were not measured, or of which only bounds are known.
+    #[serde(default)]
+    pub undecided: Vec<Undecided>,
     /// When what was found was written down.
     pub assessed_at: Moment,
 }
@@ -66,18 +82,42 @@ impl From<Urgency> for Risk {
     }
 }
 
+impl From<Undecided> for Parameter {
+    fn from(part: Undecided) -> Self {
+        match part {
+            Undecided::Respiration => Self::Respiration,
+            Undecided::Saturation => Self::Saturation,
+            Undecided::Oxygen => Self::Oxygen,
+            Undecided::BloodPressure => Self::BloodPressure,
+            Undecided::Pulse => Self::Pulse,
+            Undecided::Consciousness => Self::Consciousness,
+            Undecided::Temperature => Self::Temperature,
+        }
+    }
+}
+
 impl AlertBody {
+    /// What was found, as codes; each undecided part once.
+    fn code(&self) -> Value {
+        let score = self.score.to_string();
+        let undecided =
+            Parameter::ALL.into_iter().filter(|part| self.undecided.iter().any(|it| Parameter::from(*it) == *part));
+        let undecided: Vec<&str> = undecided.map(Parameter::as_str).collect();
+        let told = [(RISK_SYSTEM, Risk::from(self.risk).as_str()), (SCORE_SYSTEM, score.as_str())];
+        let codings = told.into_iter().chain(undecided.iter().map(|part| (UNDECIDED_SYSTEM, *part)));
+        let codings: Vec<Value> = codings.map(|(system, code)| json!({"system": system, "code": code})).collect();
+        let text = match undecided.is_empty() {
+            true => format!("NEWS2 score {score}"),
+            false => format!("NEWS2 score of at least {score}; not decided: {}", undecided.join(", ")),
+        };
+        json!({"coding": codings, "text": text})
+    }
+
     /// The Flag of the stay: there is one, whatever happens to it.
     fn into_resource(self, patient: Uuid) -> Result<Resource, Refusal> {
         let risk = Risk::from(self.risk);
         let is_over = risk == Risk::Low;
-        let code = json!({
-            "coding": [
-                {"system": RISK_SYSTEM, "code": risk.as_str()},
-                {"system": SCORE_SYSTEM, "code": self.score.to_string()}
-            ],
-            "text": format!("NEWS2 score {}", self.score)
-        });
+        let code = self.code();
         let at = time(self.assessed_at.0);
         let period = object([("start", Some(at.clone())), ("end", is_over.then_some(at))]);
         resource(object([

@@ -12,6 +12,7 @@ use crate::consent::Consent;
 use crate::directory_entry::DirectoryEntry;
 use crate::emergency_access::EmergencyAccess;
 use crate::encounter::Encounter;
+use crate::exact::from_value;
 use crate::fhir::Resource;
 use crate::medication_order::MedicationOrder;
 use crate::observation::Observation;
@@ -36,7 +37,7 @@ pub fn read<A: Record>(event_type: &str, event_version: &str, payload: Value) ->
         payload => vec![payload],
     };
     // The error of serde may quote the payload, so it is dropped.
-    let events: Result<Vec<_>, _> = payloads.into_iter().map(serde_json::from_value).collect();
+    let events: Result<Vec<_>, _> = payloads.into_iter().map(from_value).collect();
     events.ok().filter(|events| !events.is_empty()).ok_or(ReadError::Malformed)
 }
 
@@ -104,7 +105,7 @@ macro_rules! any_event {
             /// If the payload is no object.
             pub fn foreign(event_type: &str, payload: Value) -> Result<Self, ReadError> {
                 // The error of serde may quote the payload, so it is dropped.
-                let payload = serde_json::from_value(payload).map_err(|_| ReadError::Malformed)?;
+                let payload = from_value(payload).map_err(|_| ReadError::Malformed)?;
                 Ok(Self::Foreign(event_type.to_owned(), payload))
             }
 
@@ -174,6 +175,15 @@ mod tests {
         let old = json!({"Transferred": {"from": "a", "to": "b"}});
         let now = upcast(apart(), "Encounter", "Encounter.Transferred", "1.0", old);
         assert_eq!(now, json!([{"Left": "a"}, {"Arrived": "b"}]));
+    }
+
+    #[test]
+    fn numbers_are_read_with_the_digits_that_were_written() {
+        let payload = r#"{"Filed":{"resource":{"resourceType":"Basic","a":[0.000004,-0,5.50]},"notes":[]}}"#;
+        let payload: Value = serde_json::from_str(payload).unwrap();
+        let events = AnyEvent::parse("ClinicalRecord", "ClinicalRecord.Filed", "2.0", payload).unwrap();
+        let resource = serde_json::to_string(events[0].resource()).unwrap();
+        assert_eq!(resource, r#"{"resourceType":"Basic","a":[0.000004,-0,5.50]}"#);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod types;
 
 mod any_event;
 mod common;
+mod exact;
 mod filing;
 mod record;
 mod stated;
@@ -29,6 +30,7 @@ pub mod patient;
 
 pub use any_event::{AnyEvent, ReadError, read};
 pub use common::Refusal;
+pub use exact::from_value;
 pub use filing::aggregate_for;
 pub use record::{Fact, Issued, Origin, PatientFacts, Record};
 pub use stated::{StandingVersion, StatedVersion, Succession};

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use nexus_domain::access;
-use nexus_domain::fhir::{self, FhirDateTime, Reference, Resource};
+use nexus_domain::fhir::{self, FhirDateTime, Precision, Reference, Resource, TimeKind, When};
+use nexus_domain::observation::{self, NotCounted};
 use nexus_event_store::Keyring;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -127,9 +128,53 @@ pub fn is_present(encounter: &Resource) -> bool {
     encounter.text("status").is_some_and(|status| PRESENT.contains(&status))
 }
 
-/// When it happened, or else when it was recorded.
-pub fn occurred_at(event: &Event) -> DateTime<Utc> {
-    fhir::clinical_time(event.fact.resource()).map_or(event.recorded_at, |time| time.earliest)
+/// When something happened, as it was stated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StatedTime {
+    /// `moment`; `period`, which may lack an end or a start; `timing`, from its first to its last moment; or `written`, where
+    /// only the time of writing or release is stated.
+    #[schema(value_type = String, example = "moment")]
+    pub kind: TimeKind,
+    /// The start, or the only moment, in the letters that came: `2018-05` is some time in that month.
+    #[schema(example = "2018-05")]
+    pub start: Option<String>,
+    pub end: Option<String>,
+    /// `year`, `month`, `day` or `instant`: how much is known of the less precise of the two.
+    #[schema(value_type = String, example = "month")]
+    pub precision: Precision,
+}
+
+impl From<&When> for StatedTime {
+    fn from(when: &When) -> Self {
+        Self {
+            kind: when.kind,
+            start: when.start().map(str::to_owned),
+            end: when.end().map(str::to_owned),
+            precision: when.precision(),
+        }
+    }
+}
+
+/// When it happened, as far as it says so.
+pub fn occurred(event: &Event) -> Option<When> {
+    fhir::clinical_time(event.fact.resource())
+}
+
+/// Where it stands in an order by time: by the first moment at which it can have happened; what states no time, where it was
+/// recorded. It is a place, not a statement: that is [`occurred`].
+pub fn stands_at(event: &Event) -> DateTime<Utc> {
+    occurred(event).map_or(event.recorded_at, |when| when.earliest())
+}
+
+/// Whether an observation counts as a finding about the patient whose event it is ([`observation::counts`]).
+///
+/// # Errors
+/// Why not.
+pub fn counts(event: &Event) -> Result<(), NotCounted> {
+    let resource = event.fact.resource();
+    observation::counts(resource)?;
+    let is_own = referenced(resource.text_at("/subject/reference"), "Patient") == Some(event.subject);
+    if is_own { Ok(()) } else { Err(NotCounted::NotThePatient) }
 }
 
 /// A FHIR date or time as a moment: the first that it can mean.

@@ -19,14 +19,14 @@ const INSTEAD: [(&str, &str, &str); 12] = [
     // When this installation's log took the event.
     ("patient_directory_v1.patients", "recorded_at", "null"),
     ("fhir_resources_v1.resources", "recorded_at", "null"),
-    ("timeline_v4.entries", "recorded_at", "null"),
+    ("timeline_v5.entries", "recorded_at", "null"),
     // The same time again, for what has no clinical time of its own.
-    ("timeline_v4.entries", "occurred_at", "nullif(occurred_at, recorded_at)"),
-    ("timeline_v4.changes", "recorded_at", "null"),
-    ("timeline_v4.changes", "occurred_at", "nullif(occurred_at, recorded_at)"),
+    ("timeline_v5.entries", "occurred_at", "nullif(occurred_at, recorded_at)"),
+    ("timeline_v5.changes", "recorded_at", "null"),
+    ("timeline_v5.changes", "occurred_at", "nullif(occurred_at, recorded_at)"),
     // Where this log's events stand among those of other patients.
-    ("timeline_v4.changes", "position", "null"),
-    ("early_warning_v1.bedsides", "position", "null"),
+    ("timeline_v5.changes", "position", "null"),
+    ("early_warning_v2.bedsides", "position", "null"),
     // Hashes under a secret that each installation makes for itself; of a patient's there are as many.
     ("patient_directory_v1.patients", "keys", "cardinality(keys)"),
     ("population_v2.members", "member", "null"),
@@ -40,7 +40,7 @@ pub async fn of_any_installation(stack: &Stack) -> Hashes {
     // Synthea makes no appointments and no consents, and breaks no glass. Whoever was ill in its past alarms nobody.
     let without = [
         "appointment_follow_up_v1.",
-        "ward_alerts_v1.alerts",
+        "ward_alerts_v2.alerts",
         "appointments_v2.",
         "access_grants_v1.consents",
         "access_grants_v1.emergencies",

@@ -38,9 +38,16 @@ async fn an_alert_rises_eases_and_ends_with_what_is_measured() {
     });
     let path = format!("/v1/patients/{patient}/observations");
     world.service.post(&path, &old).await.expect(201);
+    // Above 100 is 1, 2 or 3 points: nobody can tell.
+    let bounded = json!({
+        "code": {"system": "http://loinc.org", "code": "8867-4"},
+        "value": {"value": 100, "comparator": ">", "unit": "/min", "code": "/min"}
+    });
+    world.service.post(&path, &bounded).await.expect(201);
     world.measure(patient, "8867-4", 140.0, "/min").await;
     let alert = wait_until_risk(&world, patient, Some("low-medium")).await.unwrap();
     assert_eq!((&alert["score"], alert["encounter"].as_str()), (&json!(3), Some(stay.to_string().as_str())));
+    assert_eq!(alert["undecided"], json!([]));
     assert_eq!(alert["person"]["name"][0]["family"], "Example");
     let mistaken = world.measure(patient, "9279-1", 26.0, "/min").await;
     wait_until_risk(&world, patient, Some("medium")).await;
@@ -56,7 +63,7 @@ async fn an_alert_rises_eases_and_ends_with_what_is_measured() {
     wait_until_risk(&world, patient, None).await;
     world.measure(patient, "8867-4", 150.0, "/min").await;
     world.wait_for_events("Alert", patient, &[RAISED, ESCALATED, ESCALATED, EASED, CLEARED]).await;
-    assert_eq!(world.orders("early_warning_v1", "refused").await, 0);
+    assert_eq!(world.orders("early_warning_v2", "refused").await, 0);
 }
 
 /// Twenty times the reactor is killed (SIGKILL), and the projector dies now and then, in the middle of what they do.
@@ -73,13 +80,13 @@ async fn each_alert_is_there_once_though_everything_dies_twenty_times() {
         patients.push(patient);
     }
     for round in 0..ROUNDS {
-        let done = world.orders("early_warning_v1", "done").await;
+        let done = world.orders("early_warning_v2", "done").await;
         for (index, patient) in patients.iter().enumerate() {
             world.measure(*patient, "8867-4", 140.0, "/min").await;
             world.measure(*patient, "8867-4", 70.0, "/min").await;
             if index == round % patients.len() {
                 eventually("this one is at work", DEADLINE, || async {
-                    (world.orders("early_warning_v1", "done").await > done).then_some(())
+                    (world.orders("early_warning_v2", "done").await > done).then_some(())
                 })
                 .await;
                 drop(reactor.take());
@@ -97,8 +104,8 @@ async fn each_alert_is_there_once_though_everything_dies_twenty_times() {
         world.wait_for_events("Alert", patient, &expected).await;
     }
     eventually("nothing is left to be done", DEADLINE, || async {
-        (world.orders("early_warning_v1", "due").await == 0).then_some(())
+        (world.orders("early_warning_v2", "due").await == 0).then_some(())
     })
     .await;
-    assert_eq!(world.orders("early_warning_v1", "done").await, i64::try_from(4 * 2 * ROUNDS).unwrap());
+    assert_eq!(world.orders("early_warning_v2", "done").await, i64::try_from(4 * 2 * ROUNDS).unwrap());
 }

@@ -17,7 +17,7 @@ async fn a_rebuild_fires_nothing_again() {
     world.measure(patient, "8867-4", 70.0, "/min").await;
     world.wait_for_events("Alert", patient, &["Alert.Raised", "Alert.Cleared"]).await;
     eventually("both are noted", DEADLINE, || async {
-        (world.orders("early_warning_v1", "done").await == 2).then_some(())
+        (world.orders("early_warning_v2", "done").await == 2).then_some(())
     })
     .await;
 
@@ -25,18 +25,18 @@ async fn a_rebuild_fires_nothing_again() {
     let running = rebuild.begin().await.unwrap();
     running.fill(&stop, |_| {}).await.unwrap();
     assert!(running.compare(&stop).await.unwrap().is_equal());
-    assert_eq!(world.orders("early_warning_v2", "due").await, 2, "the new version orders the same");
+    assert_eq!(world.orders("early_warning_v3", "due").await, 2, "the new version orders the same");
     // Under other keys, so that it is not the write door that keeps them from being carried out twice.
-    sqlx::query("update early_warning_v2.orders set key = key || '/otherwise'").execute(&world.read).await.unwrap();
+    sqlx::query("update early_warning_v3.orders set key = key || '/otherwise'").execute(&world.read).await.unwrap();
     world.measure(patient, "8867-4", 71.0, "/min").await;
     running.switch(&stop).await.unwrap();
     eventually("what was ordered before is superseded", DEADLINE, || async {
-        (world.orders("early_warning_v2", "superseded").await == 2).then_some(())
+        (world.orders("early_warning_v3", "superseded").await == 2).then_some(())
     })
     .await;
 
     // What it orders from then on is carried out.
     world.measure(patient, "8867-4", 140.0, "/min").await;
     world.wait_for_events("Alert", patient, &["Alert.Raised", "Alert.Cleared", "Alert.Raised"]).await;
-    assert_eq!(world.orders("early_warning_v1", "done").await, 2, "the old version is left alone");
+    assert_eq!(world.orders("early_warning_v2", "done").await, 2, "the old version is left alone");
 }

@@ -46,6 +46,8 @@ pub struct Concept {
 pub struct Quantity {
     #[schema(value_type = f64)]
     pub value: Number,
+    /// `<`, `<=`, `>=` or `>`, if the true value is not the number but lies to it like this.
+    pub comparator: Option<String>,
     /// What a person reads.
     pub unit: Option<String>,
     /// URI of the unit's code system; UCUM if left out.
@@ -214,6 +216,7 @@ impl Quantity {
         let system = self.code.as_ref().map(|_| json!(self.system.as_deref().unwrap_or(UCUM)));
         object([
             ("value", Some(Value::Number(self.value.clone()))),
+            ("comparator", text(self.comparator.as_ref())),
             ("unit", text(self.unit.as_ref())),
             ("system", system.or_else(|| text(self.system.as_ref()))),
             ("code", text(self.code.as_ref())),

@@ -93,7 +93,7 @@ pub fn restore<A: Record>(header: &Header, kept: Value) -> Option<Standing<A>> {
     if form != FORM {
         return None;
     }
-    let State { state } = serde_json::from_value(kept).ok()?;
+    let State { state } = nexus_domain::from_value(kept).ok()?;
     Some(Standing {
         state,
         sequence: header.sequence,

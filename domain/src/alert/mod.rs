@@ -21,13 +21,16 @@ pub use error::Error;
 pub use event::AlertEvent;
 pub use state::Alert;
 
-use crate::early_warning::Risk;
+use crate::early_warning::{Parameter, Risk};
 use crate::fhir::{Resource, codings};
 
 /// The system of the codes that say how urgent an alert is.
 pub const RISK_SYSTEM: &str = "urn:nexushealth:early-warning-risk";
 /// The system of the codes that tell the score behind it: `0` to `20`.
 pub const SCORE_SYSTEM: &str = "urn:nexushealth:news2-score";
+
+/// The system of the codes that tell what the score leaves out, so that it is the least that it can be: a [`Parameter`] each.
+pub const UNDECIDED_SYSTEM: &str = "urn:nexushealth:news2-undecided";
 
 /// How urgent the alert is that a Flag stands for; nothing if it is over, or of no risk that calls for anybody.
 pub fn risk_of(flag: &Resource) -> Option<Risk> {
@@ -43,4 +46,11 @@ pub fn risk_of(flag: &Resource) -> Option<Risk> {
 pub fn score_of(flag: &Resource) -> Option<u8> {
     let codes = codings(flag.get("code"));
     codes.iter().find(|coding| coding.system == SCORE_SYSTEM)?.code.parse().ok()
+}
+
+/// The parameters that the score of a Flag leaves out.
+pub fn undecided_of(flag: &Resource) -> Vec<Parameter> {
+    let codes = codings(flag.get("code"));
+    let ours = codes.iter().filter(|coding| coding.system == UNDECIDED_SYSTEM);
+    ours.filter_map(|coding| Parameter::parse(&coding.code)).collect()
 }

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Alert, AlertCommand, AlertEvent, risk_of, score_of};
+use super::{Alert, AlertCommand, AlertEvent, risk_of, score_of, undecided_of};
 use crate::common::testing::{self, about, check_notes, decided, fold_all, given, history, read_fixtures};
-use crate::early_warning::Risk;
+use crate::early_warning::{Parameter, Risk};
 use crate::fhir::Resource;
 use crate::record::{Issued, PatientFacts, Record};
 
@@ -59,6 +59,17 @@ fn every_step_from_one_risk_to_another() {
     for (before, now, events) in rows {
         check(&assessed(before), &assess(flag(now)), Ok(events));
     }
+}
+
+#[test]
+fn a_flag_tells_what_its_score_leaves_out() {
+    let of = |code: &str| json!({"system": "urn:nexushealth:news2-undecided", "code": code});
+    let flag = flag(Risk::Medium);
+    assert_eq!(undecided_of(&flag), []);
+    let mut code = flag.get("code").unwrap().clone();
+    code["coding"].as_array_mut().unwrap().extend([of("blood-pressure"), of("nonsense"), of("pulse")]);
+    assert_eq!(undecided_of(&flag.with("code", code)), [Parameter::BloodPressure, Parameter::Pulse]);
+    assert!(Parameter::ALL.iter().all(|it| Parameter::parse(it.as_str()) == Some(*it)));
 }
 
 #[test]

@@ -19,4 +19,10 @@ impl Row {
     pub(super) fn of(&self, number: f64) -> u8 {
         self.0.iter().rev().find(|(from, _)| number >= *from).map_or(3, |(_, score)| *score)
     }
+
+    /// The score of everything from one number to another; nothing if it lies in more than one step.
+    pub(super) fn over(&self, least: f64, most: f64) -> Option<u8> {
+        let is_one_step = !self.0.iter().any(|(from, _)| least < *from && *from <= most);
+        is_one_step.then(|| self.of(least))
+    }
 }

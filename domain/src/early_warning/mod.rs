@@ -6,7 +6,7 @@
 mod chart;
 mod readings;
 
-pub use readings::{Parameter, Readings, readings};
+pub use readings::{Parameter, Readings, Value, readings};
 
 /// How alert a patient is: ACVPU. Everything but alert is as bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

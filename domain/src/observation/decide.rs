@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::form::check;
+use super::form::{check, check_clock, check_comparable};
 use super::{Error, Observation, ObservationCommand, ObservationEvent};
 use crate::common::{Refusal, about_patient, repeated, same_subject};
 use crate::fhir::{Resource, clinical_time};
-use crate::record::Issued;
+use crate::record::{Issued, Origin};
 use crate::types::Note;
 
 const ENTERED_IN_ERROR: &str = "entered-in-error";
@@ -24,11 +24,10 @@ fn record(
     issued: &Issued<ObservationCommand>,
     resource: &Resource,
 ) -> Result<Vec<ObservationEvent>, Error> {
-    check(resource, issued.now)?;
+    let mut notes = sound(issued, resource)?;
     if repeated(state.filed.as_ref(), state.resource.as_ref(), resource)? {
         return Ok(Vec::new());
     }
-    let mut notes = Vec::new();
     about_patient(issued, &mut notes)?;
     observed_alive(issued, resource, &mut notes)?;
     Ok(vec![ObservationEvent::Recorded { resource: resource.clone(), notes }])
@@ -39,13 +38,12 @@ fn amend(
     issued: &Issued<ObservationCommand>,
     resource: &Resource,
 ) -> Result<Vec<ObservationEvent>, Error> {
-    check(resource, issued.now)?;
+    let mut notes = sound(issued, resource)?;
     let standing = standing(state)?;
     if standing.digest() == resource.digest() {
         return Ok(Vec::new());
     }
     same_subject(standing, resource)?;
-    let mut notes = Vec::new();
     issued.judge(may_become(state.status(), resource.text("status")), &mut notes)?;
     observed_alive(issued, resource, &mut notes)?;
     Ok(vec![ObservationEvent::Amended { resource: resource.clone(), notes }])
@@ -64,14 +62,26 @@ fn standing(state: &Observation) -> Result<&Resource, Error> {
     state.resource.as_ref().ok_or(Error::Unknown)
 }
 
-/// Nothing is observed on the living after their death. What was observed before may still come in.
+/// Form and sense. History is taken from clocks that are ahead and in units of the house: it is noted, shown as it was stated,
+/// and no score is made of it.
+fn sound(issued: &Issued<ObservationCommand>, resource: &Resource) -> Result<Vec<Note>, Error> {
+    check(resource, issued.now)?;
+    let mut notes = Vec::new();
+    issued.judge(check_clock(resource, issued.now), &mut notes)?;
+    issued.judge(check_comparable(resource), &mut notes)?;
+    Ok(notes)
+}
+
+/// Nothing is observed on the living after their death. What was observed before may still come in. What states no time is
+/// observed now if it is decided now; of history nobody knows.
 fn observed_alive(
     issued: &Issued<ObservationCommand>,
     resource: &Resource,
     notes: &mut Vec<Note>,
 ) -> Result<(), Refusal> {
-    let observed_at = clinical_time(resource).map_or(issued.now, |time| time.earliest);
-    let dead = issued.patient.died_before(observed_at);
+    let now = Some(issued.now).filter(|_| issued.origin == Origin::Decision);
+    let observed_at = clinical_time(resource).map(|when| when.earliest()).or(now);
+    let dead = observed_at.is_some_and(|time| issued.patient.died_before(time));
     issued.judge(if dead { Err(Refusal::PatientDeceased) } else { Ok(()) }, notes)
 }
 

@@ -1,30 +1,25 @@
 //! The rules of form and sense of an observation.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
-use super::limits::check_limits;
+use super::limits::{check_limits, check_units};
 use crate::common::{check_concept, check_not_after, check_period, check_shape, check_status, check_subject};
-use crate::fhir::Resource;
+use crate::fhir::{Comparator, FhirDateTime, RESULTS, Resource};
 use crate::types::FormError;
 
 pub(super) const STATUSES: &[&str] =
     &["registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"];
-/// The forms that a result may have.
-const VALUES: &[&str] = &[
-    "valueQuantity",
-    "valueCodeableConcept",
-    "valueString",
-    "valueBoolean",
-    "valueInteger",
-    "valueRange",
-    "valueRatio",
-    "valueSampledData",
-    "valueTime",
-    "valueDateTime",
-    "valuePeriod",
-];
 const EFFECTIVE: &[&str] = &["effectiveDateTime", "effectivePeriod", "effectiveTiming", "effectiveInstant"];
+/// The times that lie behind whoever states them.
+const BEGAN: &[&str] = &[
+    "/effectiveDateTime",
+    "/effectiveInstant",
+    "/effectivePeriod/start",
+    "/effectiveTiming/event/0",
+    "/effectiveTiming/repeat/boundsPeriod/start",
+    "/issued",
+];
 const ELEMENTS: &[&str] = &[
     "identifier[]",
     "basedOn[]",
@@ -65,14 +60,30 @@ const ELEMENTS: &[&str] = &[
     "component[]",
 ];
 
+/// How far a clock may be ahead that states history: a local time that was written down as one of UTC is, by its zone.
+const AHEAD_MAX: TimeDelta = TimeDelta::hours(14);
+
 pub(super) fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
     check_shape(resource, "Observation", ELEMENTS)?;
     check_status(resource, "status", STATUSES)?;
     check_concept(resource.get("code"), "/code")?;
     check_subject(resource)?;
-    check_times(resource, now)?;
+    check_times(resource)?;
+    // When a period ends that somebody else has written down is for them to know.
+    check_not_after(resource, now + AHEAD_MAX, BEGAN)?;
     check_values(resource)?;
     if says_nothing(resource) { Ok(()) } else { check_limits(resource) }
+}
+
+/// The clock of whoever observed is not ahead of ours.
+pub(super) fn check_clock(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
+    check_not_after(resource, now, BEGAN)?;
+    check_not_after(resource, now, &["/effectivePeriod/end"])
+}
+
+/// Vital signs are measured in units that anybody can compare.
+pub(super) fn check_comparable(resource: &Resource) -> Result<(), FormError> {
+    if says_nothing(resource) { Ok(()) } else { check_units(resource) }
 }
 
 /// What was taken back states no value any more, however impossible it was: that may be the reason.
@@ -80,14 +91,33 @@ fn says_nothing(resource: &Resource) -> bool {
     matches!(resource.text("status"), Some("cancelled" | "entered-in-error"))
 }
 
-fn check_times(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
+fn check_times(resource: &Resource) -> Result<(), FormError> {
     only_one(resource.members(), EFFECTIVE, "")?;
     check_period(resource, "/effectivePeriod")?;
-    check_not_after(
-        resource,
-        now,
-        &["/effectiveDateTime", "/effectiveInstant", "/effectivePeriod/start", "/effectivePeriod/end", "/issued"],
-    )
+    check_timing(resource)
+}
+
+/// The moments of a `Timing` are dates or times, and its bounds a period.
+fn check_timing(resource: &Resource) -> Result<(), FormError> {
+    let Some(timing) = resource.get("effectiveTiming") else { return Ok(()) };
+    let pointer = "/effectiveTiming";
+    if !timing.is_object() || timing.get("repeat").is_some_and(|repeat| !repeat.is_object()) {
+        return Err(FormError::wrong_type(pointer));
+    }
+    let Some(events) = timing.get("event") else {
+        return check_period(resource, &format!("{pointer}/repeat/boundsPeriod"));
+    };
+    let Some(events) = events.as_array() else { return Err(FormError::wrong_type(format!("{pointer}/event"))) };
+    events.iter().enumerate().filter(|(_, event)| !event.is_null()).try_for_each(|(index, event)| {
+        match event.as_str().and_then(FhirDateTime::parse) {
+            Some(_) => Ok(()),
+            None => Err(FormError::new(
+                "bad-date",
+                format!("{pointer}/event/{index}"),
+                "This is no FHIR date, dateTime or instant.",
+            )),
+        }
+    })
 }
 
 /// A finished observation says what was found, or why nothing was.
@@ -115,7 +145,8 @@ fn check_values(resource: &Resource) -> Result<(), FormError> {
 
 /// Whether there is a value or a reason for its absence; FHIR obs-6: not both.
 fn check_value(members: &Map<String, Value>, pointer: &str) -> Result<bool, FormError> {
-    let value = only_one(members, VALUES, pointer)?;
+    let values = RESULTS.split_last().map_or(&[][..], |(_, values)| values);
+    let value = only_one(members, values, pointer)?;
     let absent = members.contains_key("dataAbsentReason");
     if value.is_some() && absent {
         return Err(FormError::new(
@@ -154,5 +185,17 @@ fn check_type(name: &str, value: &Value, pointer: &str) -> Result<(), FormError>
         "valueQuantity" => value.is_object() && value.get("value").is_none_or(Value::is_number),
         _ => value.is_object(),
     };
+    if name == "valueQuantity" && right {
+        check_comparator(value, pointer)?;
+    }
     if right { Ok(()) } else { Err(FormError::wrong_type(pointer)) }
+}
+
+fn check_comparator(quantity: &Value, pointer: &str) -> Result<(), FormError> {
+    match quantity.get("comparator") {
+        None => Ok(()),
+        Some(Value::String(code)) if Comparator::parse(code).is_some() => Ok(()),
+        Some(Value::String(_)) => Err(FormError::unknown_code(format!("{pointer}/comparator"))),
+        Some(_) => Err(FormError::wrong_type(format!("{pointer}/comparator"))),
+    }
 }

@@ -9,7 +9,6 @@ use crate::fhir::{Measurement, Quantity, Resource, measurements};
 use crate::types::FormError;
 
 const LOINC: &str = "http://loinc.org";
-const UCUM: &str = "http://unitsofmeasure.org";
 
 /// The least and the most that a vital sign can be, in its first unit.
 struct Limits {
@@ -19,7 +18,7 @@ struct Limits {
     max: f64,
 }
 
-/// A UCUM unit and how it converts to the first unit of its row: `value * factor + offset`.
+/// A UCUM unit, without annotations, and how it converts to the first unit of its row: `value * factor + offset`.
 struct Unit {
     code: &'static str,
     factor: f64,
@@ -41,6 +40,7 @@ const MASS: &[Unit] = &[
     scaled("[lb_av]", 0.453_592_37),
     scaled("[oz_av]", 0.028_349_523_125),
     scaled("[stone_av]", 6.350_293_18),
+    scaled("[lb_tr]", 0.373_241_721_6),
 ];
 const LENGTH: &[Unit] = &[
     unit("cm"),
@@ -49,23 +49,14 @@ const LENGTH: &[Unit] = &[
     scaled("[in_i]", 2.54),
     scaled("[in_us]", 2.540_005_08),
     scaled("[ft_i]", 30.48),
+    scaled("[ft_us]", 30.480_060_96),
 ];
 
 const LIMITS: &[Limits] = &[
     // Heart rate, from asystole to beyond the fastest reported in man, 480/min (Chhabra et al., J Cardiol 2012).
-    Limits {
-        codes: &["8867-4", "8889-8", "8893-0"],
-        units: &[unit("/min"), unit("{beats}/min"), unit("{Beats}/min")],
-        min: 0.0,
-        max: 500.0,
-    },
+    Limits { codes: &["8867-4", "8889-8", "8893-0"], units: &[unit("/min")], min: 0.0, max: 500.0 },
     // Respiratory rate, from apnoea to beyond tachypnoea of the newborn (100 to 120/min).
-    Limits {
-        codes: &["9279-1"],
-        units: &[unit("/min"), unit("{breaths}/min"), unit("{Breaths}/min"), unit("{resp}/min")],
-        min: 0.0,
-        max: 200.0,
-    },
+    Limits { codes: &["9279-1"], units: &[unit("/min")], min: 0.0, max: 200.0 },
     // Body temperature; survived: 11.8 °C (Polish Mother's Memorial Hospital, 2014) and 46.5 °C (Slovis et al., 1982).
     Limits {
         codes: &["8310-5", "8331-1", "8332-9"],
@@ -99,25 +90,25 @@ const LIMITS: &[Limits] = &[
     },
 ];
 
-/// Vital signs have a UCUM unit and a value that a body can show, components included.
+/// A vital sign that is coded in UCUM has a unit in which it is measured and a value that a body can show, components
+/// included. Of other units nothing is known, so nothing is judged: see [`check_units`].
 pub(super) fn check_limits(observation: &Resource) -> Result<(), FormError> {
-    measurements(observation).iter().try_for_each(check_measurement)
+    measurements(observation).iter().filter(|it| it.quantity.ucum().is_some()).try_for_each(check_measurement)
+}
+
+/// A vital sign has its unit in UCUM.
+pub(super) fn check_units(observation: &Resource) -> Result<(), FormError> {
+    let uncoded = |it: &&Measurement| it.quantity.ucum().is_none() && limits_of(it).is_some();
+    measurements(observation).iter().find(uncoded).map_or(Ok(()), |it| Err(not_ucum(it)))
 }
 
 fn check_measurement(measurement: &Measurement) -> Result<(), FormError> {
-    let named = |limits: &&Limits| {
-        measurement.codings.iter().any(|coding| coding.system == LOINC && limits.codes.contains(&coding.code.as_str()))
-    };
-    let Some(limits) = LIMITS.iter().find(named) else { return Ok(()) };
-    let Some(unit) = ucum_unit(&measurement.quantity, limits.units) else {
-        return Err(FormError::new(
-            "unit-not-ucum",
-            format!("{}/code", measurement.pointer()),
-            "A vital sign needs one of the UCUM units in which it is measured.",
-        ));
-    };
-    let value = measurement.quantity.number * unit.factor + unit.offset;
-    if (limits.min..=limits.max).contains(&value) {
+    let Some(limits) = limits_of(measurement) else { return Ok(()) };
+    let Some(unit) = known_unit(&measurement.quantity, limits.units) else { return Err(not_ucum(measurement)) };
+    let convert = |number: f64| number * unit.factor + unit.offset;
+    // Of a bounded value, some part has to be possible.
+    let (least, most) = measurement.quantity.bounds();
+    if least.is_none_or(|least| convert(least) <= limits.max) && most.is_none_or(|most| convert(most) >= limits.min) {
         return Ok(());
     }
     Err(FormError::new(
@@ -127,9 +118,24 @@ fn check_measurement(measurement: &Measurement) -> Result<(), FormError> {
     ))
 }
 
-fn ucum_unit<'a>(quantity: &Quantity, units: &'a [Unit]) -> Option<&'a Unit> {
-    let code = quantity.code.as_deref().filter(|_| quantity.system.as_deref() == Some(UCUM))?;
+fn limits_of(measurement: &Measurement) -> Option<&'static Limits> {
+    let named = |limits: &&Limits| {
+        measurement.codings.iter().any(|coding| coding.system == LOINC && limits.codes.contains(&coding.code.as_str()))
+    };
+    LIMITS.iter().find(named)
+}
+
+fn known_unit(quantity: &Quantity, units: &'static [Unit]) -> Option<&'static Unit> {
+    let code = quantity.plain_ucum()?;
     units.iter().find(|unit| unit.code == code)
+}
+
+fn not_ucum(measurement: &Measurement) -> FormError {
+    FormError::new(
+        "unit-not-ucum",
+        format!("{}/code", measurement.pointer()),
+        "A vital sign needs one of the UCUM units in which it is measured.",
+    )
 }
 
 #[cfg(test)]
@@ -137,10 +143,15 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::fhir::UCUM;
 
     fn code_of(loinc: &str, value: &str, unit: &str) -> Option<&'static str> {
         let number: Value = serde_json::from_str(value).unwrap();
         let quantity = json!({"value": number, "unit": unit, "system": UCUM, "code": unit});
+        refusal_of(loinc, quantity)
+    }
+
+    fn refusal_of(loinc: &str, quantity: Value) -> Option<&'static str> {
         let code = json!({"coding": [{"system": LOINC, "code": loinc}]});
         let observation = json!({"resourceType": "Observation", "code": code, "valueQuantity": quantity});
         check_limits(&Resource::parse(observation).unwrap()).err().map(|error| error.code)
@@ -171,6 +182,12 @@ mod tests {
             ("2339-0", "64.01", "mg/dL"),
             ("15074-8", "6.3", "mmol/L"),
             ("718-7", "99999", "g/dL"),
+            ("8867-4", "61", "1/min"),
+            ("9279-1", "17", "{breaths}/min"),
+            ("9279-1", "17", "/min{spontaneous}"),
+            ("8310-5", "37.2", "Cel{tympanic}"),
+            ("8302-2", "5.9", "[ft_us]"),
+            ("29463-7", "190", "[lb_tr]"),
         ] {
             assert_eq!(code_of(loinc, value, unit), None, "{loinc} {value} {unit}");
         }
@@ -194,6 +211,8 @@ mod tests {
             ("39156-5", "301", "kg/m2"),
             ("9843-4", "5", "cm"),
             ("2339-0", "64000", "mg/dL"),
+            ("8867-4", "720", "{pulses}/min"),
+            ("29463-7", "2000", "[lb_tr]"),
         ] {
             assert_eq!(code_of(loinc, value, unit), Some("value-impossible"), "{loinc} {value} {unit}");
         }
@@ -201,10 +220,47 @@ mod tests {
 
     #[test]
     fn a_vital_sign_has_one_of_its_ucum_units() {
-        for (loinc, unit) in
-            [("8867-4", "bpm"), ("8310-5", "C"), ("8310-5", "mm[Hg]"), ("29463-7", "lbs"), ("8480-6", "mmHg")]
-        {
+        for (loinc, unit) in [
+            ("8867-4", "bpm"),
+            ("8310-5", "C"),
+            ("8310-5", "mm[Hg]"),
+            ("29463-7", "lbs"),
+            ("8480-6", "mmHg"),
+            ("8867-4", "{x/min"),
+        ] {
             assert_eq!(code_of(loinc, "80", unit), Some("unit-not-ucum"), "{loinc} {unit}");
         }
+    }
+
+    #[test]
+    fn of_a_bounded_value_some_part_has_to_be_possible() {
+        let refused = |loinc: &str, comparator: &str, value: i32, unit: &str| {
+            let quantity = json!({"value": value, "comparator": comparator, "system": UCUM, "code": unit});
+            refusal_of(loinc, quantity).is_some()
+        };
+        assert!(!refused("8867-4", "<", 600, "/min") && refused("8867-4", ">", 600, "/min"));
+        assert!(!refused("8867-4", ">=", 500, "/min") && refused("8867-4", "<", -1, "/min"));
+        assert!(!refused("2339-0", ">", 600, "mg/dL") && !refused("8867-4", "ad", 600, "/min"));
+    }
+
+    #[test]
+    fn a_unit_in_words_or_of_another_system_is_not_judged_as_ucum() {
+        for quantity in [
+            json!({"value": 3200, "unit": "g"}),
+            json!({"value": 3200, "unit": "gram", "system": "http://snomed.info/sct", "code": "258682000"}),
+            json!({"value": 3200}),
+        ] {
+            assert_eq!(refusal_of("8339-4", quantity.clone()), None);
+            assert_eq!(refusal_of("29463-7", quantity), None);
+        }
+        let weight = json!({
+            "resourceType": "Observation", "code": {"coding": [{"system": LOINC, "code": "29463-7"}]},
+            "valueQuantity": {"value": 3.2, "unit": "kg"}
+        });
+        let code = |json: Value| check_units(&Resource::parse(json).unwrap()).err().map(|error| error.code);
+        assert_eq!(code(weight.clone()), Some("unit-not-ucum"));
+        let mut coded = weight;
+        coded["valueQuantity"] = json!({"value": 3.2, "system": UCUM, "code": "kg"});
+        assert_eq!(code(coded), None);
     }
 }

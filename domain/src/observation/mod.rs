@@ -3,6 +3,7 @@
 //! FHIR R4 Observation: <https://hl7.org/fhir/R4/observation.html>.
 
 mod command;
+mod counts;
 mod decide;
 mod error;
 mod event;
@@ -15,6 +16,7 @@ mod upcast;
 mod tests;
 
 pub use command::ObservationCommand;
+pub use counts::{NotCounted, about, counts};
 pub use error::Error;
 pub use event::ObservationEvent;
 pub use state::Observation;

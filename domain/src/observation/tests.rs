@@ -183,6 +183,57 @@ fn times() {
     check(&[], &record(resource().with("issued", json!("2026-11-25T08:06:00Z"))), Err("in-the-future"));
 }
 
+/// A monitor that is ahead must not cost a hospital its history; a decision is taken by a clock that can be set right.
+#[test]
+fn history_from_a_clock_that_is_ahead_is_noted() {
+    let told = |name: &str, value: Value| ObservationCommand::Record {
+        resource: resource().without("effectiveDateTime").with(name, value),
+    };
+    let ahead = [
+        ("effectiveDateTime", json!("2026-11-24T08:21:00Z")),
+        ("effectiveInstant", json!("2026-11-24T19:30:00+00:00")),
+        ("effectivePeriod", json!({"start": MORNING, "end": "9999-12-31"})),
+        ("effectiveTiming", json!({"event": ["2026-11-24T09:00:00Z"]})),
+        ("issued", json!("2026-11-24T10:05:00Z")),
+    ];
+    for (name, value) in ahead {
+        check_notes::<Observation>(&[], &history(told(name, value.clone())), &["in-the-future"]);
+        check(&[], &decided(told(name, value)), Err("in-the-future"));
+    }
+    check(&[], &history(told("effectiveDateTime", json!("2027-11-24T08:00:00Z"))), Err("in-the-future"));
+    check_notes::<Observation>(&[], &history(told("effectiveDateTime", json!(MORNING))), &[]);
+}
+
+#[test]
+fn history_in_units_of_the_house_is_noted() {
+    for quantity in [json!({"value": 66, "unit": "bpm"}), json!({"value": 66}), json!({"value": 66, "code": "/min"})] {
+        let told = ObservationCommand::Record { resource: resource().with("valueQuantity", quantity) };
+        check_notes::<Observation>(&[], &history(told.clone()), &["unit-not-ucum"]);
+        check(&[], &decided(told), Err("unit-not-ucum"));
+    }
+}
+
+#[test]
+fn timings_and_comparators_have_their_form() {
+    let timing = |value: Value| record(resource().without("effectiveDateTime").with("effectiveTiming", value));
+    check(&[], &timing(json!({"event": ["2025-03-04", MORNING]})), Ok(&["Observation.Recorded"]));
+    check(&[], &timing(json!({"event": ["2025-03-04", "noon"]})), Err("bad-date"));
+    check(&[], &timing(json!({"event": "2025-03-04"})), Err("wrong-type"));
+    check(&[], &timing(json!(["2025-03-04"])), Err("wrong-type"));
+    let bounds = json!({"repeat": {"boundsPeriod": {"start": "2025-03-04", "end": "2025-03-03"}}});
+    check(&[], &timing(bounds), Err("end-before-start"));
+    let compared = |comparator: Value| {
+        let mut value = quantity(66, "/min");
+        value["comparator"] = comparator;
+        record(resource().with("valueQuantity", value))
+    };
+    for comparator in ["<", "<=", ">=", ">", "ad"] {
+        check(&[], &compared(json!(comparator)), Ok(&["Observation.Recorded"]));
+    }
+    check(&[], &compared(json!("~")), Err("unknown-code"));
+    check(&[], &compared(json!(1)), Err("wrong-type"));
+}
+
 #[test]
 fn recording_again_is_fine_if_it_says_the_same() {
     check(&recorded(), &record(resource()), Ok(&[]));
@@ -199,6 +250,8 @@ fn patients_who_are_dead_or_replaced_refuse_decisions_and_note_history() {
     check(&[], &about(record(resource()), died("2026-11-24T07:31:00Z")), Ok(&["Observation.Recorded"]));
     check(&[], &about(record(resource().without("effectiveDateTime")), died(before)), Err("patient-deceased"));
     check_notes::<Observation>(&[], &about(imported(), died(before)), &["patient-deceased"]);
+    let untimed = history(ObservationCommand::Record { resource: resource().without("effectiveDateTime") });
+    check_notes::<Observation>(&[], &about(untimed, died(before)), &[]);
     let replaced = PatientFacts { replaced: true, ..PatientFacts::default() };
     check(&[], &about(record(resource()), replaced.clone()), Err("patient-replaced"));
     check_notes::<Observation>(&[], &about(imported(), replaced), &["patient-replaced"]);

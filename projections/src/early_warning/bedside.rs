@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use nexus_domain::AnyEvent;
-use nexus_domain::early_warning::{Parameter, Readings, Risk, readings};
+use nexus_domain::early_warning::{Parameter, Readings, Risk, Value, readings};
 use nexus_domain::fhir::Resource;
+use nexus_domain::observation::NotCounted;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,6 +15,8 @@ use crate::rows;
 
 /// What was measured longer before than this does not count.
 const FRESH: TimeDelta = TimeDelta::hours(24);
+/// How far the clock of whoever measured may be ahead: as much as the write door takes for a decision.
+const AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// So many readings of each parameter are kept, for the day on which the latest turns out to be wrong.
 const KEPT_MAX: usize = 20;
 /// NEWS2 is for those of this age and older.
@@ -36,8 +39,19 @@ pub(super) struct Bedside {
 struct Reading {
     observation: Uuid,
     parameter: Parameter,
-    value: f64,
+    value: Value,
+    /// When it was measured; of a measurement that took a while, when it began, so that what was measured meanwhile is newer.
     at: DateTime<Utc>,
+}
+
+/// What an observation says of the time at which it was recorded.
+enum Said {
+    /// These readings are current.
+    Current(DateTime<Utc>, Vec<(Parameter, Value)>),
+    /// Nothing: it was taken back, is about somebody or something else, or about another time.
+    Nothing,
+    /// Nobody can tell: it is not understood, not stated yet, or its time is not known to the moment.
+    Unknown,
 }
 
 /// A risk that differs from what was found before.
@@ -45,7 +59,10 @@ struct Reading {
 pub(super) struct Finding {
     pub(super) encounter: Uuid,
     pub(super) risk: Risk,
+    /// The least that it can be.
     pub(super) score: u8,
+    /// What it leaves out.
+    pub(super) undecided: Vec<Parameter>,
 }
 
 /// Whether an incomplete set may ease what stands.
@@ -80,34 +97,46 @@ impl Bedside {
             self.readings.clear();
         }
         let is_raised = Risk::parse(&found).is_some_and(|risk| risk > Risk::Low);
-        is_raised.then_some(Finding { encounter, risk: Risk::Low, score: 0 }).into_iter().collect()
+        is_raised
+            .then_some(Finding { encounter, risk: Risk::Low, score: 0, undecided: Vec::new() })
+            .into_iter()
+            .collect()
     }
 
     fn see_observation(&mut self, event: &Event) -> Vec<Finding> {
-        let now = event.recorded_at;
-        let known = self.readings.len();
-        self.readings.retain(|reading| reading.observation != event.aggregate_id);
-        let is_correction = self.readings.len() != known;
-        let at = rows::occurred_at(event);
-        if at > now - FRESH {
-            let new = |(parameter, value)| Reading { observation: event.aggregate_id, parameter, value, at };
-            self.readings.extend(readings(event.fact.resource()).into_iter().map(new));
+        let (now, observation) = (event.recorded_at, event.aggregate_id);
+        let is_correction = self.readings.iter().any(|reading| reading.observation == observation);
+        match said(event) {
+            Said::Current(at, readings) => {
+                self.readings.retain(|reading| reading.observation != observation);
+                let new = |(parameter, value)| Reading { observation, parameter, value, at };
+                self.readings.extend(readings.into_iter().map(new));
+            }
+            Said::Nothing => self.readings.retain(|reading| reading.observation != observation),
+            // What was known before holds no longer, and what holds instead is not known.
+            Said::Unknown => {
+                let amended = self.readings.iter_mut().filter(|reading| reading.observation == observation);
+                amended.for_each(|reading| reading.value = Value::UNKNOWN);
+            }
         }
-        if !is_correction && self.readings.len() == known {
+        if !is_correction && self.readings.iter().all(|reading| reading.observation != observation) {
             return Vec::new();
         }
         self.tidy(now);
         self.assess(now, if is_correction { Cause::Corrected } else { Cause::Measured })
     }
 
-    /// Drops what is too old to count, and the oldest of what is too much.
+    /// Drops what is too old to count, and of what is too much what was measured first.
     fn tidy(&mut self, now: DateTime<Utc>) {
         self.readings.retain(|reading| reading.at > now - FRESH);
         for parameter in Parameter::ALL {
-            let of_it = |reading: &Reading| reading.parameter == parameter;
-            let mut excess = self.readings.iter().filter(|reading| of_it(reading)).count().saturating_sub(KEPT_MAX);
+            let mut times: Vec<_> =
+                self.readings.iter().filter(|it| it.parameter == parameter).map(|it| it.at).collect();
+            times.sort_unstable();
+            let mut excess = times.len().saturating_sub(KEPT_MAX);
+            let Some(first_kept) = times.get(excess).copied() else { continue };
             self.readings.retain(|reading| {
-                let goes = excess > 0 && of_it(reading);
+                let goes = excess > 0 && reading.parameter == parameter && reading.at < first_kept;
                 excess -= usize::from(goes);
                 !goes
             });
@@ -119,14 +148,14 @@ impl Bedside {
             return Vec::new();
         }
         let latest = self.latest(now);
-        let (risk, score) = (latest.risk(), latest.score().total());
-        let may_ease = latest.is_complete() || cause == Cause::Corrected;
+        let (risk, score, undecided) = (latest.risk(), latest.score().total(), latest.undecided());
+        let may_ease = latest.is_complete() || (cause == Cause::Corrected && latest.is_exact());
         let mut findings = Vec::new();
         for (encounter, found) in &mut self.stays {
             let before = Risk::parse(found).unwrap_or(Risk::Low);
             if risk > before || (risk < before && may_ease) {
                 risk.as_str().clone_into(found);
-                findings.push(Finding { encounter: *encounter, risk, score });
+                findings.push(Finding { encounter: *encounter, risk, score, undecided: undecided.clone() });
             }
         }
         findings
@@ -142,6 +171,26 @@ impl Bedside {
             latest.set(reading.parameter, reading.value);
         }
         latest
+    }
+}
+
+/// A reading is current if all of the time at which it can have been measured lies in the day before it was recorded.
+fn said(event: &Event) -> Said {
+    match rows::counts(event) {
+        Ok(()) => {}
+        Err(NotCounted::TakenBack | NotCounted::NotThePatient) => return Said::Nothing,
+        Err(NotCounted::NotUnderstood | NotCounted::NotStated) => return Said::Unknown,
+    }
+    let oldest = event.recorded_at - FRESH;
+    let Some(when) = rows::occurred(event) else { return Said::Unknown };
+    if when.latest().is_some_and(|latest| latest <= oldest) {
+        return Said::Nothing;
+    }
+    match when.span() {
+        Some((start, end)) if start > oldest && end <= event.recorded_at + AHEAD => {
+            Said::Current(start, readings(event.fact.resource()))
+        }
+        _ => Said::Unknown,
     }
 }
 

@@ -1,14 +1,21 @@
 //! Early warning: a reactor that scores the latest vital signs of every inpatient by NEWS2 and orders alerts.
 //!
 //! An inpatient is somebody whose encounter is of class IMP, ACUTE or NONAC, and who is present. Each event is looked at as the
-//! moment at which it was recorded knew things ([`bedside`]): what was measured more than a day before counts no more, so the
-//! import of an old record alarms nobody. When the risk has changed, the write door is told, and decides what that means
-//! for the alert of the stay.
+//! moment at which it was recorded knew things ([`bedside`]). A reading counts if all of the time at which it can have been
+//! measured lies within the day before: of a date, an open period, or a time of writing nobody knows that, and what is older
+//! counts no more, so the import of an old record alarms nobody. The latest counts, whenever it is recorded. When the risk has
+//! changed, the write door is told, and decides what that means for the alert of the stay.
 //!
-//! An incomplete set of readings may raise and escalate, since what is missing can only add; it eases or clears nothing, unless
-//! an observation was corrected or taken back. Readings that grow old clear nothing by themselves: that nobody has measured
-//! is no good news. The end of the stay clears its alert. NEWS2 is not for those under 16, who are left out, nor for pregnant
-//! women, whom no code here tells apart: their alerts are for the ward to judge.
+//! **An alert moves by what is known.** What is about somebody or something else (a focus, another subject), about another time,
+//! or not understood (a modifier extension) says nothing. An incomplete set of readings may raise and escalate, since what is
+//! missing can only add; it eases or clears nothing, unless an observation was corrected or taken back. A bounded value (`>`)
+//! counts where all that it can mean lies in one step of the chart, and only upwards; otherwise it is undecided: it raises
+//! nothing, and while it is the latest of its kind nothing is eased. The order says which parts are undecided. A correction to
+//! something that is undecided or not understood eases nothing either.
+//!
+//! Readings that grow old clear nothing by themselves: that nobody has measured is no good news. The end of the stay clears its
+//! alert. NEWS2 is not for those under 16, who are left out, nor for pregnant women, whom no code here tells apart: their alerts
+//! are for the ward to judge.
 
 mod bedside;
 
@@ -38,7 +45,7 @@ impl ReadModel for EarlyWarning {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {
@@ -119,14 +126,15 @@ async fn write(tx: &mut PgConnection, rows: &BTreeMap<Uuid, Row>) -> Result<(), 
 }
 
 fn order(event: &Event, finding: &Finding) -> Order {
-    let Finding { encounter, risk, score } = finding;
+    let Finding { encounter, risk, score, undecided } = finding;
     Order {
         key: format!("{NAME}/{encounter}/{}-{}", event.partition, event.position),
         target: *encounter,
         due_at: None,
         path: format!("/v1/patients/{}/alerts", event.subject),
         body: json!({
-            "encounter": encounter, "risk": risk.as_str(), "score": score, "assessedAt": event.recorded_at
+            "encounter": encounter, "risk": risk.as_str(), "score": score, "undecided": undecided,
+            "assessedAt": event.recorded_at
         }),
     }
 }

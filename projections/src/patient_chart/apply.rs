@@ -4,22 +4,23 @@ use nexus_domain::AnyEvent;
 use nexus_domain::access::sensitivity;
 use nexus_event_store::Keyring;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
 use super::{Section, context, details, section};
 use crate::read_model::{ApplyError, Event};
-use crate::rows;
+use crate::rows::{self, StatedTime};
 
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, section, sequence, status, standing, system, code,
-        started_at, ended_at, sensitivity, codes, sealed)
+        started_at, ended_at, sensitivity, codes, sealed, occurred)
     select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::smallint[],
         $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::smallint[], $13::jsonb[],
-        $14::bytea[])
+        $14::bytea[], $15::jsonb[])
     on conflict (id, resource_type) do update
     set patient = excluded.patient, section = excluded.section, sequence = excluded.sequence, status = excluded.status,
         standing = excluded.standing, system = excluded.system, code = excluded.code,
         started_at = excluded.started_at, ended_at = excluded.ended_at, sensitivity = excluded.sensitivity,
-        codes = excluded.codes, sealed = excluded.sealed
+        codes = excluded.codes, sealed = excluded.sealed, occurred = excluded.occurred
     where excluded.sequence > t.sequence";
 
 const UPSERT_PATIENTS: &str = "
@@ -42,11 +43,12 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(events.iter().map(|event| section::standing(event.fact.resource())).collect::<Vec<_>>())
         .bind(systems)
         .bind(codes)
-        .bind(events.iter().map(|event| rows::occurred_at(event)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| rows::stands_at(event)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| section::ended_at(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| sensitivity(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| rows::codes(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| stated(event)).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
@@ -63,6 +65,10 @@ async fn apply_patients(tx: &mut PgConnection, events: &[Event]) -> Result<(), A
         .execute(tx)
         .await?;
     Ok(())
+}
+
+fn stated(event: &Event) -> Option<Json<StatedTime>> {
+    rows::occurred(event).map(|when| Json(StatedTime::from(&when)))
 }
 
 fn section_of(event: &Event) -> Option<Section> {

@@ -30,7 +30,7 @@ impl ReadModel for PatientChart {
     }
 
     fn version(&self) -> i32 {
-        3
+        4
     }
 
     fn schema_sql(&self) -> &'static str {

@@ -7,10 +7,12 @@ use nexus_web::problem::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{NAME, Section, context};
 use crate::query_api::{Access, Part, QueryApi, Sealed, database_problem, page};
+use crate::rows::StatedTime;
 
 /// An entry of the chart.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -26,8 +28,10 @@ pub struct ChartEntry {
     pub code: Option<String>,
     #[schema(example = "Diabetes mellitus type 2")]
     pub display: Option<String>,
-    /// The clinical time, or when it was recorded if there is none.
-    pub start: DateTime<Utc>,
+    /// The first moment of the clinical time; null if none is stated: then the entry stands where it was recorded.
+    pub start: Option<DateTime<Utc>>,
+    /// The clinical time as it was stated.
+    pub occurred: Option<StatedTime>,
     pub end: Option<DateTime<Utc>>,
     /// The version of the resource.
     pub sequence: i64,
@@ -50,6 +54,7 @@ pub(super) struct Row {
     system: Option<String>,
     code: Option<String>,
     started_at: DateTime<Utc>,
+    occurred: Option<Json<StatedTime>>,
     ended_at: Option<DateTime<Utc>>,
     sequence: i64,
     sensitivity: i16,
@@ -65,7 +70,7 @@ struct Private {
 }
 
 const OF_SECTIONS: &str = "
-    select asked.section, resource_type, id, status, standing, system, code, started_at, ended_at, sequence,
+    select asked.section, resource_type, id, status, standing, system, code, started_at, occurred, ended_at, sequence,
         sensitivity, codes, sealed
     from unnest($2::text[]) as asked (section)
     cross join lateral (
@@ -157,7 +162,8 @@ impl Row {
             system: self.system,
             code: self.code,
             display: private.display,
-            start: self.started_at,
+            start: self.occurred.is_some().then_some(self.started_at),
+            occurred: self.occurred.map(|Json(occurred)| occurred),
             end: self.ended_at,
             sequence: self.sequence,
             details: private.details,

@@ -10,7 +10,10 @@ create table entries (
     standing smallint not null,
     system text,
     code text,
+    -- Where it stands: the first moment of the clinical time, else when it was recorded.
     started_at timestamptz not null,
+    -- The clinical time as it was stated; null if there is none.
+    occurred jsonb,
     ended_at timestamptz,
     -- 0 normal, 1 restricted, 2 very restricted.
     sensitivity smallint not null,

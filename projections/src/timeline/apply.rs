@@ -6,35 +6,38 @@ use chrono::{DateTime, Utc};
 use nexus_domain::AnyEvent;
 use nexus_domain::access::{ABOUT, sensitivity};
 use nexus_domain::fhir::Resource;
+use nexus_domain::observation;
 use nexus_event_store::Keyring;
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::context;
 use crate::read_model::{ApplyError, Event};
-use crate::rows;
+use crate::rows::{self, StatedTime};
 
 /// A count of notes that is not known from this batch stays as it was, and so does the place of a patient's own entry.
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system,
-        code, notes, sensitivity, codes, sealed)
+        code, notes, sensitivity, codes, sealed, occurred, about)
     select new.id, new.resource_type, new.patient, new.sequence,
         case when new.resource_type = 'Patient' then coalesce(old.occurred_at, new.occurred_at)
             else new.occurred_at end,
         new.recorded_at, new.event, new.status, new.system, new.code, coalesce(new.notes, old.notes, 0),
-        new.sensitivity, new.codes, new.sealed
+        new.sensitivity, new.codes, new.sealed, new.occurred, new.about
     from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::integer[], $12::smallint[], $13::jsonb[],
-        $14::bytea[])
+        $14::bytea[], $15::jsonb[], $16::text[])
         as new (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system, code, notes,
-            sensitivity, codes, sealed)
+            sensitivity, codes, sealed, occurred, about)
     left join entries as old using (id, resource_type)
     on conflict (id, resource_type) do update
     set patient = excluded.patient, sequence = excluded.sequence, occurred_at = excluded.occurred_at,
         recorded_at = excluded.recorded_at, event = excluded.event, status = excluded.status,
         system = excluded.system, code = excluded.code, notes = excluded.notes,
-        sensitivity = excluded.sensitivity, codes = excluded.codes, sealed = excluded.sealed
+        sensitivity = excluded.sensitivity, codes = excluded.codes, sealed = excluded.sealed,
+        occurred = excluded.occurred, about = excluded.about
     where excluded.sequence > t.sequence";
 
 /// The events that state the resource anew, and with it which rules it breaks.
@@ -62,6 +65,8 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(events.iter().map(|event| sensitivity(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| rows::codes(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| stated(event)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| about(event)).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
@@ -93,8 +98,19 @@ fn registered_at(events: &[Event]) -> HashMap<Uuid, DateTime<Utc>> {
 fn occurred_at(event: &Event, registered: &HashMap<Uuid, DateTime<Utc>>) -> DateTime<Utc> {
     match event.fact {
         AnyEvent::Patient(_) => registered.get(&event.aggregate_id).copied().unwrap_or(event.recorded_at),
-        _ => rows::occurred_at(event),
+        _ => rows::stands_at(event),
     }
+}
+
+/// The clinical time as it was stated. A patient's own times are sealed.
+pub(super) fn stated(event: &Event) -> Option<Json<StatedTime>> {
+    let when = rows::occurred(event).filter(|_| !matches!(event.fact, AnyEvent::Patient(_)))?;
+    Some(Json(StatedTime::from(&when)))
+}
+
+/// What an observation is about, if that is not the patient.
+pub(super) fn about(event: &Event) -> Option<&str> {
+    observation::about(event.fact.resource()).filter(|_| matches!(event.fact, AnyEvent::Observation(_)))
 }
 
 /// `Recorded` of `Observation.Recorded`: the resource type stands beside it.

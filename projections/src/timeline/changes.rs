@@ -6,14 +6,15 @@ use nexus_domain::access::sensitivity;
 use nexus_event_store::Keyring;
 use nexus_web::problem::Problem;
 use serde::Serialize;
+use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::apply::{concept, name_of, title};
-use super::{NAME, change_context};
+use super::apply::{about, concept, name_of, stated, title};
+use super::{NAME, change_context, stated_at};
 use crate::query_api::{Part, QueryApi, Sealed, database_problem};
 use crate::read_model::{ApplyError, Event};
-use crate::rows;
+use crate::rows::{self, StatedTime};
 
 /// Whose timelines have changed behind these positions.
 pub(crate) const WOKEN: &str = "
@@ -23,10 +24,10 @@ pub(crate) const WOKEN: &str = "
 
 const INSERT: &str = "
     insert into changes (partition, position, patient, id, resource_type, sequence, occurred_at, recorded_at, event,
-        status, system, code, sensitivity, codes, sealed)
+        status, system, code, sensitivity, codes, sealed, occurred, about)
     select * from unnest($1::integer[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[],
         $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::smallint[],
-        $14::jsonb[], $15::bytea[])
+        $14::jsonb[], $15::bytea[], $16::jsonb[], $17::text[])
     on conflict (partition, position) do nothing";
 
 const AFTER: &str = "select * from changes where patient = $1 and position > $2 order by position limit $3";
@@ -52,6 +53,8 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(resources().map(sensitivity).collect::<Vec<_>>())
         .bind(resources().map(rows::codes).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
+        .bind(events.iter().map(stated).collect::<Vec<_>>())
+        .bind(events.iter().map(about).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
@@ -61,7 +64,7 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
 fn occurred_at(event: &Event) -> DateTime<Utc> {
     match event.fact {
         AnyEvent::Patient(_) => event.recorded_at,
-        _ => rows::occurred_at(event),
+        _ => rows::stands_at(event),
     }
 }
 
@@ -79,8 +82,13 @@ pub struct TimelineChange {
     #[schema(example = "3-1042")]
     pub position: String,
     pub recorded_at: DateTime<Utc>,
-    /// The clinical time, or when it was recorded if there is none.
-    pub occurred_at: DateTime<Utc>,
+    /// The first moment of the clinical time; null if none is stated. Of a patient's own record, when it was recorded.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// The clinical time as it was stated.
+    pub occurred: Option<StatedTime>,
+    /// The resource type of what an observation is about, such as a `RelatedPerson` or a `Device`, if that is not the
+    /// patient.
+    pub about: Option<String>,
     pub resource_type: String,
     pub id: Uuid,
     /// The version of the resource that this event made.
@@ -103,6 +111,8 @@ pub(super) struct Row {
     resource_type: String,
     sequence: i64,
     occurred_at: DateTime<Utc>,
+    occurred: Option<Json<StatedTime>>,
+    about: Option<String>,
     recorded_at: DateTime<Utc>,
     event: String,
     status: Option<String>,
@@ -166,7 +176,9 @@ impl Row {
         TimelineChange {
             position: format!("{}-{}", self.partition, self.position),
             recorded_at: self.recorded_at,
-            occurred_at: self.occurred_at,
+            occurred_at: stated_at(self.occurred_at, self.occurred.as_ref(), &self.resource_type),
+            occurred: self.occurred.map(|Json(occurred)| occurred),
+            about: self.about,
             resource_type: self.resource_type,
             id: self.id,
             sequence: self.sequence,

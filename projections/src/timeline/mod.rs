@@ -7,6 +7,7 @@ mod query;
 mod routes;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use nexus_event_store::Keyring;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -29,7 +30,7 @@ impl ReadModel for Timeline {
     }
 
     fn version(&self) -> i32 {
-        4
+        5
     }
 
     fn schema_sql(&self) -> &'static str {
@@ -63,4 +64,9 @@ fn change_context(resource_type: &str, id: Uuid, sequence: i64) -> String {
 /// What the seal of a row is bound to.
 fn context(resource_type: &str, id: Uuid) -> String {
     format!("timeline/entries/{resource_type}/{id}")
+}
+
+/// The place of an entry as the time that it states. A patient was registered then; whatever else states no time has none.
+fn stated_at<T>(place: DateTime<Utc>, stated: Option<&T>, resource_type: &str) -> Option<DateTime<Utc>> {
+    (stated.is_some() || resource_type == "Patient").then_some(place)
 }

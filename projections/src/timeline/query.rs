@@ -4,18 +4,26 @@ use chrono::{DateTime, Utc};
 use nexus_web::problem::Problem;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{NAME, context};
+use super::{NAME, context, stated_at};
 use crate::query_api::{Access, Part, QueryApi, Sealed, database_problem, page};
+use crate::rows::StatedTime;
 
 /// One thing that happened.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TimelineEntry {
-    /// The clinical time, or when it was recorded if there is none. A patient's own record stands where it was first
-    /// recorded.
-    pub occurred_at: DateTime<Utc>,
+    /// The first moment of the clinical time; null if none is stated: then the entry stands where it was recorded. A
+    /// patient's own record has the time at which it was first recorded.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// The clinical time as it was stated.
+    pub occurred: Option<StatedTime>,
+    /// The resource type of what an observation is about, such as a `RelatedPerson` or a `Device`, if that is not the
+    /// patient.
+    #[schema(example = "RelatedPerson")]
+    pub about: Option<String>,
     pub recorded_at: DateTime<Utc>,
     pub resource_type: String,
     pub id: Uuid,
@@ -55,6 +63,8 @@ pub(super) struct Row {
     id: Uuid,
     sequence: i64,
     occurred_at: DateTime<Utc>,
+    occurred: Option<Json<StatedTime>>,
+    about: Option<String>,
     recorded_at: DateTime<Utc>,
     event: String,
     status: Option<String>,
@@ -142,7 +152,9 @@ impl Row {
 
     fn entry(self, title: Option<String>) -> TimelineEntry {
         TimelineEntry {
-            occurred_at: self.occurred_at,
+            occurred_at: stated_at(self.occurred_at, self.occurred.as_ref(), &self.resource_type),
+            occurred: self.occurred.map(|Json(occurred)| occurred),
+            about: self.about,
             recorded_at: self.recorded_at,
             resource_type: self.resource_type,
             id: self.id,

@@ -4,8 +4,12 @@ create table entries (
     resource_type text not null,
     patient uuid not null,
     sequence bigint not null,
-    -- The clinical time, else when it was recorded.
+    -- Where it stands: the first moment of the clinical time, else when it was recorded.
     occurred_at timestamptz not null,
+    -- The clinical time as it was stated; null if there is none.
+    occurred jsonb,
+    -- The resource type of what an observation is about, if that is not the patient.
+    about text,
     recorded_at timestamptz not null,
     -- The last event's name, such as `Recorded`.
     event text not null,
@@ -35,7 +39,10 @@ create table changes (
     id uuid not null,
     resource_type text not null,
     sequence bigint not null,
+    -- As in entries.
     occurred_at timestamptz not null,
+    occurred jsonb,
+    about text,
     recorded_at timestamptz not null,
     event text not null,
     status text,

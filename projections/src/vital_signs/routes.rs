@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::NAME;
-use super::query::{self, Key, Row, Series, VitalSign};
+use super::query::{self, Key, Series, VitalSign};
 use crate::query_api::page::{self, Page};
 use crate::query_api::{After, QueryApi};
 use crate::rows;
@@ -33,7 +33,8 @@ struct SeriesParams {
     /// The code of the value, with its system before a bar (`system|code`) or alone. Components have codes of their own.
     #[param(example = "8480-6")]
     code: Option<String>,
-    /// The first moment: a date, or a date and time with a zone.
+    /// The first moment: a date, or a date and time with a zone. Values of a partial date or a period are there if they can
+    /// lie in the time that is asked for.
     from: Option<String>,
     /// The last moment, all of it: a date includes the day.
     to: Option<String>,
@@ -47,7 +48,11 @@ struct SeriesParams {
     position: Option<String>,
 }
 
-/// List a patient's measured values, newest first.
+/// List what was measured of a patient, newest first.
+///
+/// In the order of the first moment at which it can have been measured; what states no time comes last. A number has a
+/// `comparator` where only bounds of it are known. What is about somebody or something else (a fetus, a donor, a device) or has
+/// a modifier that is not understood is not here: it stands in the timeline and is read as a resource.
 #[utoipa::path(
     get,
     path = "/v1/patients/{id}/vital-signs",
@@ -78,7 +83,7 @@ async fn list_vital_signs(
     let mut rows = query::shown(&api, &access, &series, key, limit).await?;
     let more = page::cut(&mut rows, limit);
     let next = rows.last().filter(|_| more).map(|row| api.cursor(&scope, &row.key()));
-    Ok(Json(Page { items: rows.into_iter().filter_map(Row::vital_sign).collect(), next }))
+    Ok(Json(Page { items: query::open(&api, patient, rows).await?, next }))
 }
 
 fn read_series(patient: Uuid, params: &SeriesParams) -> Result<Series, Problem> {

@@ -1,8 +1,8 @@
 //! Events into rows: how each alert stands, and where its stay is.
 
 use nexus_domain::AnyEvent;
-use nexus_domain::alert::{risk_of, score_of};
-use nexus_domain::early_warning::Risk;
+use nexus_domain::alert::{risk_of, score_of, undecided_of};
+use nexus_domain::early_warning::{Parameter, Risk};
 use nexus_domain::fhir::Resource;
 use nexus_event_store::Keyring;
 use sqlx::PgConnection;
@@ -13,12 +13,14 @@ use crate::read_model::{ApplyError, Event};
 use crate::{people, rows};
 
 const UPSERT_ALERTS: &str = "
-    insert into alerts as t (alert, patient, encounter, sequence, risk, score, raised_at, changed_at)
-    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::smallint[],
-        $7::timestamptz[], $8::timestamptz[])
+    insert into alerts as t (alert, patient, encounter, sequence, risk, score, undecided, raised_at, changed_at)
+    select alert, patient, encounter, sequence, risk, score, string_to_array(undecided, ' '), raised_at, changed_at
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::smallint[], $7::text[],
+        $8::timestamptz[], $9::timestamptz[])
+        as new (alert, patient, encounter, sequence, risk, score, undecided, raised_at, changed_at)
     on conflict (alert) do update
     set patient = excluded.patient, encounter = excluded.encounter, sequence = excluded.sequence, risk = excluded.risk,
-        score = excluded.score, raised_at = excluded.raised_at, changed_at = excluded.changed_at
+        score = excluded.score, undecided = excluded.undecided, raised_at = excluded.raised_at, changed_at = excluded.changed_at
     where excluded.sequence > t.sequence";
 
 const UPSERT_STAYS: &str = "
@@ -67,11 +69,17 @@ async fn apply_alerts(tx: &mut PgConnection, events: &[Event]) -> Result<(), App
         .bind(alerts.iter().map(|event| event.sequence).collect::<Vec<_>>())
         .bind(flags().map(|flag| risk_of(flag).map(Risk::as_str)).collect::<Vec<_>>())
         .bind(flags().map(|flag| score_of(flag).map(i16::from)).collect::<Vec<_>>())
+        .bind(flags().map(undecided).collect::<Vec<_>>())
         .bind(flags().map(|flag| rows::moment(flag.text_at("/period/start"))).collect::<Vec<_>>())
         .bind(alerts.iter().map(|event| event.recorded_at).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Codes of ours, with a space between two: arrays of arrays have to be of one length.
+fn undecided(flag: &Resource) -> String {
+    undecided_of(flag).into_iter().map(Parameter::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// The aggregate takes no alert without one.

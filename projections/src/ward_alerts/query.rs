@@ -25,9 +25,13 @@ pub struct StandingAlert {
     /// `low-medium`, `medium` or `high`.
     #[schema(example = "high")]
     pub risk: String,
-    /// The NEWS2 score when the risk last changed.
+    /// The NEWS2 score when the risk last changed; the least that it can be, if anything is undecided.
     #[schema(example = 8)]
     pub score: Option<i16>,
+    /// What the score leaves out, because it was not measured or only bounds of it are known: `respiration`, `saturation`,
+    /// `oxygen`, `blood-pressure`, `pulse`, `consciousness`, `temperature`.
+    #[schema(example = json!(["saturation"]))]
+    pub undecided: Vec<String>,
     pub raised_at: Option<DateTime<Utc>>,
     pub changed_at: DateTime<Utc>,
 }
@@ -43,6 +47,7 @@ pub(crate) struct Row {
     location: Option<Uuid>,
     risk: String,
     score: Option<i16>,
+    undecided: Vec<String>,
     raised_at: Option<DateTime<Utc>>,
     changed_at: DateTime<Utc>,
     person: Option<Vec<u8>>,
@@ -50,7 +55,7 @@ pub(crate) struct Row {
 
 const STANDING: &str = "
     select alert, alerts.sequence, people.sequence as person_sequence, alerts.patient, encounter, location, risk, score,
-        raised_at, changed_at, people.sealed as person
+        undecided, raised_at, changed_at, people.sealed as person
     from alerts left join stays using (encounter) left join people on people.patient = alerts.patient
     where risk is not null and ($1::uuid is null or location = $1) and ($2::uuid is null or alerts.patient = $2)
         and ($3::uuid is null or alert > $3)
@@ -120,6 +125,7 @@ impl Row {
             location: self.location,
             risk: self.risk,
             score: self.score,
+            undecided: self.undecided,
             raised_at: self.raised_at,
             changed_at: self.changed_at,
         }

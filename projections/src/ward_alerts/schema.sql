@@ -6,7 +6,10 @@ create table alerts (
     sequence bigint not null,
     -- low-medium, medium or high; none once it is over.
     risk text,
+    -- The least that it can be, if anything is undecided.
     score smallint,
+    -- The parts of the score that it leaves out.
+    undecided text[] not null,
     -- When it was raised, and when it last changed.
     raised_at timestamptz,
     changed_at timestamptz not null

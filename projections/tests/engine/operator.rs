@@ -35,7 +35,7 @@ async fn listed(world: &World) -> Vec<Value> {
 }
 
 async fn entries(world: &World) -> i64 {
-    sqlx::query_scalar("select count(*) from patient_chart_v3.entries").fetch_one(&world.read).await.unwrap()
+    sqlx::query_scalar("select count(*) from patient_chart_v4.entries").fetch_one(&world.read).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

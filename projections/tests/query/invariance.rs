@@ -68,7 +68,7 @@ async fn rows_depend_on_the_events_and_not_on_the_batches() {
         }
         let once = hashes(&read).await;
         assert!(
-            once["vital_signs_v3.measurements"].0 > 100 && once["fhir_resources_v1.resources"].0 > 1_000,
+            once["vital_signs_v4.measurements"].0 > 100 && once["fhir_resources_v1.resources"].0 > 1_000,
             "{once:?}"
         );
         // All of it again, and the beginning once more: nothing moves.

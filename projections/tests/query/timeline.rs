@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::chart::condition;
-use crate::world::{World, patient};
+use crate::world::{World, patient, reference};
 
 async fn page(world: &World, patient: Uuid, query: &str) -> Value {
     let answer = world.get(Role::Auditor, &format!("/v1/patients/{patient}/timeline?{query}")).await;
@@ -37,12 +37,33 @@ async fn everything_stands_where_it_happened_and_not_where_it_was_recorded() {
     // The patient stands where they were registered, not where they were born.
     assert_eq!(codes(&all), ["-", "sometime", "2020b", "2020", "1999"]);
     let newest = &all["items"][1];
-    assert_eq!(newest["occurredAt"], newest["recordedAt"]);
+    // It stands where it was recorded, and does not say that it happened then.
+    assert_eq!((&newest["occurredAt"], &newest["occurred"]), (&Value::Null, &Value::Null));
+    let of_1999 = &all["items"][4];
+    assert_eq!(of_1999["occurredAt"], "1999-01-01T00:00:00Z");
+    assert_eq!(of_1999["occurred"], json!({"kind": "moment", "start": "1999", "end": null, "precision": "year"}));
     assert_eq!((&newest["event"], &newest["status"]), (&json!("Recorded"), &json!("active")));
     assert_eq!((&newest["title"], &newest["notes"]), (&json!("display of sometime"), &json!(0)));
     let of_patient = &all["items"][0];
     assert_eq!(of_patient["resourceType"], "Patient");
     assert_eq!(of_patient["occurredAt"], of_patient["recordedAt"]);
+}
+
+#[tokio::test]
+async fn what_is_about_another_says_so() {
+    let world = World::new().await;
+    let (id, graft) = (Uuid::new_v4(), Uuid::new_v4());
+    let pressure = json!({
+        "resourceType": "Observation", "id": graft, "status": "final", "subject": reference("Patient", id),
+        "focus": [reference("Device", Uuid::new_v4())], "code": {"text": "Pressure in the bag"},
+        "effectivePeriod": {"end": "2021-02"}, "valueQuantity": {"value": 12}
+    });
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30"), pressure]).await;
+    let all = page(&world, id, "").await;
+    let entry = &all["items"].as_array().unwrap()[1];
+    assert_eq!((&entry["id"], &entry["about"]), (&json!(graft), &json!("Device")));
+    assert_eq!(entry["occurred"], json!({"kind": "period", "start": null, "end": "2021-02", "precision": "month"}));
+    assert_eq!(all["items"][0]["about"], Value::Null);
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ async fn several_codes_of_one_value_find_it_and_list_it_once() {
     let mut weight = observation(Uuid::new_v4(), id, "2020-01-01");
     weight["code"] =
         json!({"coding": [{"system": "http://loinc.org", "code": "29463-7"}, {"system": "local", "code": "W"}]});
-    weight["valueQuantity"] = json!({"value": 70, "code": "kg"});
+    weight["valueQuantity"] = json!({"value": 70, "system": "http://unitsofmeasure.org", "code": "kg"});
     let odd = |value: &str| {
         let mut resource = observation(Uuid::new_v4(), id, "2020-01-01");
         let value: Value = serde_json::from_str(value).unwrap();
@@ -131,8 +131,179 @@ async fn several_codes_of_one_value_find_it_and_list_it_once() {
     assert_eq!(values(&series(&world, id, "code=W").await), ["70"]);
     let mut all = values(&series(&world, id, "").await);
     all.sort_unstable();
-    // What no instrument measures is no vital sign; everything else is there once.
-    assert_eq!(all, ["0.0", "0.10", "1000", "70"]);
+    // Everything is there once, with the digits that came. (The power of ten is written in one way: `e+3`.)
+    assert_eq!(all, ["-0.0", "0.10", "1e+3", "1e+300", "1e-300", "70"]);
+}
+
+/// A heart rate, changed.
+fn rate(patient: Uuid, at: Option<&str>, change: impl Fn(&mut Value)) -> (Uuid, Value) {
+    let id = Uuid::new_v4();
+    let mut resource = observation(id, patient, at.unwrap_or_default());
+    resource["code"] = json!({"coding": [{"system": "http://loinc.org", "code": "8867-4"}]});
+    resource["valueQuantity"] = json!({"value": 71, "system": "http://unitsofmeasure.org", "code": "/min"});
+    if at.is_none() {
+        resource.as_object_mut().unwrap().shift_remove("effectiveDateTime");
+    }
+    change(&mut resource);
+    (id, resource)
+}
+
+#[tokio::test]
+async fn only_what_is_the_patients_own_and_understood_is_in_a_series() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let at = Some("2022-03-04T05:06:07Z");
+    let modified = json!([{"url": "urn:example:negated", "valueBoolean": true}]);
+    let (own, resource) = rate(id, at, |_| {});
+    let others = [
+        rate(id, at, |it| it["focus"] = json!([reference("RelatedPerson", Uuid::new_v4())])).1,
+        rate(id, at, |it| {
+            it["subject"] = reference("Location", Uuid::new_v4());
+            it["performer"] = json!([reference("Patient", id)]);
+        })
+        .1,
+        rate(id, at, |it| it["modifierExtension"] = modified.clone()).1,
+        rate(id, at, |it| it["valueQuantity"]["modifierExtension"] = modified.clone()).1,
+    ];
+    let all = [patient(id, "Cormier", "Chi", "1959-07-30"), resource.clone()].into_iter().chain(others);
+    world.record(all).await;
+    let found = series(&world, id, "enteredInError=true").await;
+    assert_eq!(found.iter().map(|it| it["observation"].clone()).collect::<Vec<_>>(), [json!(own)]);
+    // It turns out that it was a donor's.
+    let mut amended = resource;
+    amended["focus"] = json!([{"display": "the donor"}]);
+    world.apply(&[world.event("Amended", amended, json!({"notes": []})).await]).await;
+    assert!(series(&world, id, "").await.is_empty());
+}
+
+#[tokio::test]
+async fn times_are_those_that_were_stated() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let moment =
+        |start: &str, precision: &str| json!({"kind": "moment", "start": start, "end": null, "precision": precision});
+    let rows = [
+        ("effectiveDateTime", json!("2021-05"), "2021-05-01T00:00:00Z", moment("2021-05", "month")),
+        (
+            "effectivePeriod",
+            json!({"end": "2020-09-08T07:06:05+02:00"}),
+            "2020-09-08T05:06:05Z",
+            json!({"kind": "period", "start": null, "end": "2020-09-08T07:06:05+02:00", "precision": "instant"}),
+        ),
+        ("effectiveTiming", json!({"event": ["2019-10-11"]}), "2019-10-11T00:00:00Z", moment("2019-10-11", "day")),
+        (
+            "effectiveTiming",
+            json!({"repeat": {"boundsPeriod": {"start": "2018", "end": "2018-02-03"}, "frequency": 1}}),
+            "2018-01-01T00:00:00Z",
+            json!({"kind": "timing", "start": "2018", "end": "2018-02-03", "precision": "year"}),
+        ),
+        (
+            "effectiveInstant",
+            json!("2016-12-31T23:59:60Z"),
+            "2017-01-01T00:00:00Z",
+            moment("2016-12-31T23:59:60Z", "instant"),
+        ),
+        (
+            "issued",
+            json!("2015-01-02T03:04:05Z"),
+            "2015-01-02T03:04:05Z",
+            json!({"kind": "written", "start": "2015-01-02T03:04:05Z", "end": null, "precision": "instant"}),
+        ),
+        ("effectiveDateTime", json!("0001-01-01"), "0001-01-01T00:00:00Z", moment("0001-01-01", "day")),
+    ];
+    let mut all = vec![patient(id, "Cormier", "Chi", "1959-07-30"), rate(id, None, |_| {}).1];
+    all.extend(rows.iter().map(|(name, time, ..)| rate(id, None, |it| it[*name] = time.clone()).1));
+    all.push(rate(id, None, |it| it["effectiveTiming"] = json!({"code": {"text": "BID"}})).1);
+    world.record(all).await;
+    let found = series(&world, id, "").await;
+    let expected: Vec<_> = rows.iter().map(|(_, _, at, stated)| (json!(at), stated.clone())).collect();
+    let told: Vec<_> = found.iter().map(|it| (it["effectiveAt"].clone(), it["effective"].clone())).collect();
+    assert_eq!(told[..7], expected);
+    assert_eq!(told[7..], [(Value::Null, Value::Null), (Value::Null, Value::Null)], "what has no time comes last");
+    let path = format!("/v1/patients/{id}/vital-signs");
+    for limit in [1, 2, 8] {
+        assert_eq!(world.all_pages(Role::Nurse, &path, limit).await, found, "in pages of {limit}");
+    }
+    // What can have been then is found, and what has no time only where none is asked for.
+    for (query, count) in [
+        ("from=2021-05-20&to=2021-05-21", 1),
+        ("from=2021-06", 0),
+        ("from=2018-02&to=2018-02-02", 1),
+        ("from=0001", 7),
+        ("to=9999", 7),
+        ("to=2016", 2),
+    ] {
+        assert_eq!(series(&world, id, query).await.len(), count, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_have_their_comparators_units_and_digits() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let quantities = [
+        r#"{"value": 0.000001, "system": "http://unitsofmeasure.org", "code": "mg"}"#,
+        r#"{"value": 120.00, "comparator": "<=", "unit": "mmHg", "system": "http://unitsofmeasure.org", "code": "mm[Hg]"}"#,
+        r#"{"value": 1.2E+2, "comparator": ">", "unit": "bpm"}"#,
+        r#"{"value": 3200, "unit": "gram", "system": "http://snomed.info/sct", "code": "258682000"}"#,
+        r#"{"value": 5, "code": "kg"}"#,
+    ];
+    let mut all = vec![patient(id, "Cormier", "Chi", "1959-07-30")];
+    for (index, text) in quantities.iter().enumerate() {
+        let quantity: Value = serde_json::from_str(text).unwrap();
+        let at = format!("2020-01-0{}", 9 - index);
+        all.push(rate(id, Some(&at), |it| it["valueQuantity"] = quantity.clone()).1);
+    }
+    world.record(all).await;
+    let found = series(&world, id, "").await;
+    let told = |it: &Value| {
+        ["value", "comparator", "unit", "unitText", "unitCoding"].map(|name| it[name].to_string()).join(" ")
+    };
+    let expected = [
+        r#"0.000001 null "mg" null null"#,
+        r#"120.00 "<=" "mm[Hg]" null null"#,
+        r#"1.2e+2 ">" null "bpm" null"#,
+        r#"3200 null null "gram" {"system":"http://snomed.info/sct","code":"258682000"}"#,
+        r#"5 null null null {"system":null,"code":"kg"}"#,
+    ];
+    assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn what_is_no_number_is_shown_as_what_it_is() {
+    let world = World::new().await;
+    let id = Uuid::new_v4();
+    let samples = json!({"origin": {"value": 2048}, "period": 10, "dimensions": 1, "data": "2041 2043 E"});
+    let bare = json!({"origin": {"value": 2048}, "period": 10, "dimensions": 1});
+    let rows = [
+        ("valueRange", json!({"low": {"value": 61}, "high": {"value": 79}}), None),
+        ("valueRatio", json!({"numerator": {"value": 1}, "denominator": {"value": 64}}), None),
+        ("valueSampledData", samples, Some(bare)),
+        ("valueString", json!("faint and regular"), None),
+        ("valueString", json!("x".repeat(20_000)), Some(Value::Null)),
+        ("valueBoolean", json!(false), None),
+        ("valueCodeableConcept", json!({"coding": [{"code": "255594003"}]}), None),
+        ("valueQuantity", json!({"unit": "/min"}), None),
+        ("dataAbsentReason", json!({"text": "patient moved"}), None),
+    ];
+    let mut all = vec![patient(id, "Cormier", "Chi", "1959-07-30")];
+    for (index, (name, value, _)) in rows.iter().enumerate() {
+        let at = format!("2020-01-{:02}", 28 - index);
+        all.push(
+            rate(id, Some(&at), |it| {
+                it.as_object_mut().unwrap().shift_remove("valueQuantity");
+                it[*name] = value.clone();
+            })
+            .1,
+        );
+    }
+    world.record(all).await;
+    let found = series(&world, id, "code=8867-4").await;
+    assert_eq!(found.len(), rows.len());
+    for (it, (name, value, shown)) in found.iter().zip(&rows) {
+        assert_eq!((&it["kind"], &it["value"]), (&json!(name), &Value::Null));
+        assert_eq!(&it["result"], shown.as_ref().unwrap_or(value), "{name}");
+    }
 }
 
 #[tokio::test]
