@@ -67,7 +67,8 @@ pub struct CommandHeaders {
     /// The version on which to decide, as in `ETag`; another one is refused with 412.
     #[param(rename = "If-Match", example = "\"3\"")]
     if_match: Option<String>,
-    /// `wait=kafka`: answer only once the events are in Kafka. `return=minimal`: answer without a body.
+    /// `wait=kafka`: answer only once the events are in Kafka. `return=minimal`: answer without a body
+    /// (a bundle's has one all the same: it says where the entries are).
     #[param(rename = "Prefer", example = "wait=kafka")]
     prefer: Option<String>,
     /// How long `wait=kafka` may take, in milliseconds; ten seconds at most.

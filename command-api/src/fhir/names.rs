@@ -25,6 +25,8 @@ pub struct Names {
     /// The first entry of those that are created under a condition that nobody meets yet.
     creating: HashMap<Criterion, Uuid>,
     resources: HashSet<Named>,
+    /// Full URLs that are the names of definitions, too: `ValueSet.url`.
+    definitions: HashSet<String>,
 }
 
 /// What a name leads to.
@@ -58,6 +60,11 @@ impl Names {
 
     fn add(&mut self, entry: &Entry, id: Uuid) {
         let target = (entry.resource_type.clone(), id);
+        if entry.full_url.is_some()
+            && entry.full_url.as_deref() == entry.resource.as_ref().and_then(|it| it.text("url"))
+        {
+            self.definitions.extend(entry.full_url.clone());
+        }
         match &entry.full_url {
             Some(url) if url.contains(':') => drop(self.by_text.insert(url.clone(), target.clone())),
             Some(relative) if entry.given.as_ref() != Some(relative) => self.call(relative, None, &target),
@@ -101,6 +108,11 @@ impl Names {
         }
     }
 
+    /// Whether a URL says what a definition is, wherever it is kept.
+    pub fn is_definition(&self, url: &str) -> bool {
+        self.definitions.contains(url)
+    }
+
     /// The entry that bears this identifier.
     pub fn bearing(&self, criterion: &Criterion) -> Option<Uuid> {
         self.by_identifier.get(criterion).copied().flatten()
@@ -134,12 +146,7 @@ fn among<'a>(called: &'a [(Option<String>, Named)], base: Option<&str>) -> Calle
 /// A UUID has no case, and neither has the word `urn`.
 pub fn normal(text: &str) -> Cow<'_, str> {
     const UUID_URN: &str = "urn:uuid:";
-    let Some((scheme, id)) = text.split_at_checked(UUID_URN.len()) else { return Cow::Borrowed(text) };
-    match Uuid::parse_str(id) {
-        Ok(id) if scheme.eq_ignore_ascii_case(UUID_URN) => {
-            let normal = format!("{UUID_URN}{id}");
-            if normal == text { Cow::Borrowed(text) } else { Cow::Owned(normal) }
-        }
-        _ => Cow::Borrowed(text),
-    }
+    let id = text.split_at_checked(UUID_URN.len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(UUID_URN));
+    let normal = id.and_then(|(_, id)| Uuid::parse_str(id).ok()).map(|id| format!("{UUID_URN}{id}"));
+    normal.filter(|normal| normal != text).map_or(Cow::Borrowed(text), Cow::Owned)
 }

@@ -259,6 +259,9 @@ impl Resolver<'_> {
 
     /// The entry that a URL leads to.
     fn entry(&self, text: &str) -> Option<Named> {
+        if self.context.names.is_definition(text) {
+            return None;
+        }
         let stripped = self.context.own.strip(text);
         let base = self.base.filter(|_| stripped.is_none());
         let (name, _) = without_version(stripped.unwrap_or(text));

@@ -36,12 +36,12 @@ fn name((resource_type, id): &(String, Uuid)) -> String {
     format!("{resource_type}/{id}")
 }
 
-fn provenance(targets: &[&str]) -> Value {
-    let targets: Vec<Value> = targets.iter().map(|target| json!({"reference": target})).collect();
-    json!({
-        "resourceType": "Provenance", "id": Uuid::new_v4(), "target": targets, "recorded": "2021-03-04T05:06:07Z",
-        "agent": [{"who": {"display": "A registry"}}]
-    })
+/// An observation that names two versions of an encounter.
+fn during(subject: &str, one: &str, other: &str) -> Value {
+    let mut observation = fhir_observation(Uuid::new_v4(), subject);
+    observation["encounter"] = json!({"reference": one});
+    observation["partOf"] = json!([{"reference": other}]);
+    observation
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,8 +98,7 @@ async fn a_version_of_the_source_becomes_the_one_here_and_ours_stays() {
     let base = format!("https://{}.example/fhir", fresh("ehr"));
     let stated = |version: &str, id: &str| {
         let target = format!("Encounter/{version}");
-        let absolute = format!("{base}/{target}");
-        from(&base, id, provenance(&[&target, &absolute]))
+        from(&base, id, during("Patient/p.1", &target, &format!("{base}/{target}")))
     };
     let visit = json!({
         "resourceType": "Encounter", "status": "finished", "subject": {"reference": "Patient/p.1"},
@@ -112,25 +111,26 @@ async fn a_version_of_the_source_becomes_the_one_here_and_ours_stays() {
     ];
     let answer = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
     let places = places(&answer);
-    let targets = |resource: Value| resource["target"].as_array().cloned().unwrap_or_default();
-    let expected = json!({"reference": format!("{}/_history/1", name(&places[1]))});
-    assert_eq!(targets(world.resource("Provenance", places[0].1).await), [expected.clone(), expected.clone()]);
+    let named =
+        |resource: Value| [resource["encounter"]["reference"].clone(), resource["partOf"][0]["reference"].clone()];
+    let ours = format!("{}/_history/1", name(&places[1]));
+    assert_eq!(named(world.resource("Observation", places[0].1).await), [json!(ours), json!(ours)]);
     let again = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
     assert_eq!(statuses(&again), ["200 OK"; 3]);
 
     // What came before has versions of its own here: which one the source means can't be told.
     let later = post_bundle(&service, &bundle("transaction", &[stated("v-1/_history/16", "b")])).await.expect(200);
-    let plain = json!({"reference": name(&places[1])});
-    let (_, later_id) = &self::places(&later)[0];
-    assert_eq!(targets(world.resource("Provenance", *later_id).await), [plain.clone(), plain]);
+    let (_, later_id) = self::places(&later)[0];
+    let elsewhere = json!(format!("{base}/Encounter/v-1/_history/16"));
+    assert_eq!(named(world.resource("Observation", later_id).await), [json!(name(&places[1])), elsewhere]);
     let note = &later.json()["entry"][0]["response"]["outcome"]["issue"][0]["details"]["coding"][0]["code"];
     assert_eq!(note, "version-elsewhere");
 
-    let ours = format!("{}/_history/1", name(&places[1]));
     let shouted = format!("Encounter/{}/_history/1", places[1].1.to_string().to_uppercase());
-    let answer = post_bundle(&service, &bundle("batch", &[create(provenance(&[&ours, &shouted]))])).await.expect(200);
-    let (_, id) = &self::places(&answer)[0];
-    assert_eq!(targets(world.resource("Provenance", *id).await), [expected.clone(), expected]);
+    let entry = create(during(&name(&places[2]), &ours, &shouted));
+    let answer = post_bundle(&service, &bundle("batch", &[entry])).await.expect(200);
+    let (_, id) = self::places(&answer)[0];
+    assert_eq!(named(world.resource("Observation", id).await), [json!(ours), json!(ours)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,7 +145,8 @@ async fn two_sources_may_use_the_same_ids() {
             from(base, "77", fhir_patient(Uuid::nil(), &fresh("mrn"))),
         ]
     };
-    let entries = [pair(&north), pair(&south)].concat();
+    let pairs = [pair(&north), pair(&south)].concat();
+    let entries = pairs.clone();
     let answer = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
     assert_eq!(statuses(&answer), ["201 Created"; 4]);
     let places = places(&answer);
@@ -160,7 +161,7 @@ async fn two_sources_may_use_the_same_ids() {
         create(fhir_observation(Uuid::new_v4(), "Patient/77")),
         from("https://west.example/fhir", "m-6", fhir_observation(Uuid::nil(), "Patient/77")),
     ] {
-        let entries = [pair(&north).to_vec(), pair(&south).to_vec(), vec![third]].concat();
+        let entries = [pairs.clone(), vec![third]].concat();
         let refused = post_bundle(&service, &bundle("transaction", &entries)).await;
         let refused = errors(&refused.problem(422, "unresolved-reference"));
         assert_eq!(refused, [("/entry/4/resource/subject/reference".to_owned(), "unresolved-reference".to_owned())]);
@@ -299,6 +300,36 @@ async fn the_same_condition_twice_makes_one_and_its_encodings_are_one() {
     }
     let further = by(&format!("Organization?{encoded}&active=true"));
     post_bundle(&service, &bundle("transaction", &[further])).await.problem(422, "invalid-value");
+}
+
+/// What a definition is called does not change with the place where it is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_name_of_a_definition_is_no_link() {
+    let world = World::start().await;
+    let url = "https://terms.example/ValueSet/scale";
+    let set = json!({"resourceType": "ValueSet", "id": "scale", "url": url, "status": "active"});
+    let mut entry = json!({"fullUrl": url, "resource": set, "request": {"method": "POST", "url": "ValueSet"}});
+    let questions = json!({
+        "resourceType": "Questionnaire", "id": Uuid::new_v4(), "status": "active", "derivedFrom": [url],
+        "extension": [{"url": "https://x.example/scale", "valueUri": url}]
+    });
+    for (kept, other) in [(true, "scale"), (false, "scale-2")] {
+        let mut questions = questions.clone();
+        questions["id"] = json!(Uuid::new_v4());
+        entry["resource"]["id"] = json!(other);
+        entry["resource"]["url"] = if kept { json!(url) } else { json!("https://terms.example/other") };
+        entry["fullUrl"] = json!(url.replace("scale", other));
+        if !kept {
+            questions["extension"][0]["valueUri"] = entry["fullUrl"].clone();
+        }
+        let entries = [entry.clone(), create(questions.clone())];
+        let answer = post_bundle(&world.service(), &bundle("transaction", &entries)).await.expect(200);
+        let places = places(&answer);
+        let stored = world.resource("Questionnaire", places[1].1).await;
+        let expected = if kept { json!(url) } else { json!(name(&places[0])) };
+        assert_eq!(stored["extension"][0]["valueUri"], expected);
+        assert_eq!(stored["derivedFrom"], questions["derivedFrom"]);
+    }
 }
 
 /// Where the entries are is said nowhere else.

@@ -7,7 +7,7 @@ use nexus_access_log::Batch;
 use nexus_auth::testing::ORGANIZATION;
 use nexus_command_api::Service;
 use nexus_command_api::config::Config;
-use nexus_domain::{AnyEvent, Fact};
+use nexus_domain::AnyEvent;
 use nexus_event_store::relay::{Relay, RelayConfig};
 use nexus_event_store::{ACCESS_SCHEMA, Keyring, LogReader, MasterKey, PARTITIONS_DEFAULT, envelope, in_schema};
 use nexus_testkit::{Answer, Caller, Role, TestDatabase, TestIssuer, TestTopic, kafka_address};
