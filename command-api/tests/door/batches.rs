@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::world::{
-    NPI, World, bundle, create, create_unless, errors, fhir_observation, fhir_patient, fresh, post_bundle,
-    practitioner, statuses,
+    NPI, World, bundle, create, create_unless, fhir_observation, fhir_patient, fresh, post_bundle, practitioner,
+    statuses,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,8 @@ fn measured(mut observation: Value, value: i64) -> Value {
 }
 
 fn put(resource: Value) -> Value {
-    let url = format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
+    let text = |name: &str| resource[name].as_str().unwrap_or_default();
+    let url = format!("{}/{}", text("resourceType"), text("id"));
     json!({"resource": resource, "request": {"method": "PUT", "url": url}})
 }
 
