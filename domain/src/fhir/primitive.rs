@@ -25,13 +25,12 @@ pub(super) fn temporal(resource_type: &str, name: &str) -> Option<Temporal> {
         return None;
     }
     match name {
-        "birthDate" | "bornDate" | "deceasedDate" | "servicedDate" | "allowedDate" | "valueDate" | "timingDate"
-        | "startDate" | "statusDate" | "dueDate" | "approvalDate" | "lastReviewDate" | "paymentDate"
-        | "nextScheduled" => Some(Temporal::Date),
+        "birthDate" | "bornDate" | "deceasedDate" | "servicedDate" | "valueDate" | "timingDate" | "startDate"
+        | "dueDate" | "approvalDate" | "lastReviewDate" | "paymentDate" | "nextScheduled" => Some(Temporal::Date),
         "valueTime" | "timeOfDay" | "availableStartTime" | "availableEndTime" | "openingTime" | "closingTime"
         | "fixedTime" | "defaultValueTime" => Some(Temporal::Time),
-        "authoredOn" | "recordedDate" | "assertedDate" | "manufactureDate" | "lastOccurrence" | "expirationDate"
-        | "publicationDate" => Some(Temporal::DateTime),
+        "authoredOn" | "statusDate" | "recordedDate" | "assertedDate" | "manufactureDate" | "lastOccurrence"
+        | "expirationDate" | "publicationDate" => Some(Temporal::DateTime),
         "issued" => Some(issued(resource_type)),
         "start" | "end" if matches!(resource_type, "Appointment" | "AppointmentResponse" | "Slot") => {
             Some(Temporal::Instant)
