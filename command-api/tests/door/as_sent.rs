@@ -75,7 +75,7 @@ async fn names_of_the_parser_get_in_nowhere() {
     for (place, name) in places.iter().flat_map(|place| private.map(|name| (place, name))) {
         for value in ["\"17\"", hidden.as_str()] {
             let mut sent = whole.clone();
-            sent.pointer_mut(place).unwrap()["placeholder"] = json!("here");
+            sent.pointer_mut(place).expect("a place")["placeholder"] = json!("here");
             let text = sent.to_string().replace("\"placeholder\":\"here\"", &format!("\"{name}\":{value}"));
             let answer = world.service().post_fhir(text, &Uuid::new_v4().to_string()).await.expect(400);
             assert_eq!(errors(&answer.json()), [((*place).to_owned(), "reserved-name".to_owned())], "{name}");
@@ -113,7 +113,8 @@ async fn the_audit_trail_of_another_system_stays_there() {
         "entity": [{"what": {"reference": format!("Patient/{patient}")}}]
     });
     let answer = post_bundle(&world.service(), &bundle("batch", &[create(event)])).await.expect(200);
-    let outcome = &answer.json()["entry"][0]["response"]["outcome"]["issue"][0];
+    let body = answer.json();
+    let outcome = &body["entry"][0]["response"]["outcome"]["issue"][0];
     assert_eq!(statuses(&answer), ["422 Unprocessable Entity"]);
     assert_eq!(outcome["details"]["coding"][0]["code"], "unsupported-type");
 }
@@ -145,19 +146,32 @@ async fn the_door_answers_for_each_input_by_itself() {
         assert!(statuses.iter().all(|status| ["201", "422", "409"].iter().any(|known| status.starts_with(known))));
     }
     assert!(taken > 200 && refused > 50, "{taken} taken, {refused} refused");
-    assert_eq!(world.events().await, events + i64::try_from(taken).unwrap());
+    assert_eq!(world.events().await, events + i64::try_from(taken).expect("a count"));
 }
 
-/// The resource as an entry, about this patient as far as it says about whom.
+/// The resource as an entry, with references that lead to the one patient who is there.
 fn entry_of(mut resource: Value, patient: Uuid) -> Value {
     let kind = resource["resourceType"].as_str().unwrap_or("Basic").to_owned();
+    lead_to(patient, &mut resource);
     if let Some(members) = resource.as_object_mut() {
         members.insert("id".to_owned(), json!(Uuid::new_v4()));
-        for whose in ["subject", "patient", "beneficiary", "for"] {
-            if members.contains_key(whose) {
-                members.insert(whose.to_owned(), json!({"reference": format!("Patient/{patient}")}));
-            }
-        }
     }
     json!({"resource": resource, "request": {"method": "POST", "url": kind}})
+}
+
+fn lead_to(patient: Uuid, value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| lead_to(patient, item)),
+        Value::Object(members) => {
+            for (name, child) in members {
+                match child {
+                    Value::String(text) if name == "reference" && !text.starts_with('#') => {
+                        *text = format!("Patient/{patient}");
+                    }
+                    child => lead_to(patient, child),
+                }
+            }
+        }
+        _ => {}
+    }
 }
