@@ -4,6 +4,7 @@ use axum::extract::State;
 use nexus_auth::policy::Action;
 use nexus_domain::Record;
 use nexus_domain::directory_entry::DirectoryEntry;
+use nexus_web::json::JsonLimits;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use crate::accepted::{Accepted, AcceptedBody};
 use crate::app::App;
 use crate::body::{Command, NoBody, ResourceBody, TypedId};
 use crate::executor::Standing;
+use crate::fhir::RESOURCE_BYTES_MAX;
 use crate::openapi::{CommandHeaders, Refusals};
 use crate::records::{filed_as, is_of_type};
 use crate::refusal::Refusal;
@@ -21,6 +23,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(register_directory_entry))
         .routes(routes!(update_directory_entry))
         .routes(routes!(retire_directory_entry))
+        .layer(JsonLimits::of_bytes(RESOURCE_BYTES_MAX).layer())
 }
 
 /// Register a directory entry.

@@ -37,4 +37,5 @@ mod existence;
 mod forgetting;
 
 pub use app::App;
+pub use fhir::RESOURCE_BYTES_MAX;
 pub use service::Service;

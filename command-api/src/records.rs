@@ -5,6 +5,7 @@ use nexus_auth::policy::Action;
 use nexus_domain::clinical_record::ClinicalRecord;
 use nexus_domain::fhir::{Resource, patient_of};
 use nexus_domain::{Record, aggregate_for};
+use nexus_web::json::JsonLimits;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,11 +13,13 @@ use crate::accepted::{Accepted, AcceptedBody};
 use crate::app::App;
 use crate::body::{Command, Id, NoBody, ResourceBody, TypedId};
 use crate::executor::Standing;
+use crate::fhir::RESOURCE_BYTES_MAX;
 use crate::openapi::{CommandHeaders, Refusals};
 use crate::refusal::{Fault, Refusal};
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(file_record)).routes(routes!(amend_record)).routes(routes!(retract_record))
+    let routes = OpenApiRouter::new().routes(routes!(file_record)).routes(routes!(amend_record));
+    routes.routes(routes!(retract_record)).layer(JsonLimits::of_bytes(RESOURCE_BYTES_MAX).layer())
 }
 
 /// The resource belongs to this aggregate, under this type and id if they are given by the path.

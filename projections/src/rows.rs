@@ -14,6 +14,7 @@ use nexus_domain::observation::{self, NotCounted};
 use nexus_event_store::Keyring;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -25,9 +26,11 @@ pub const ENTERED_IN_ERROR: &str = "entered-in-error";
 /// The statuses of an encounter whose patient is in the house.
 const PRESENT: &[&str] = &["arrived", "triaged", "in-progress", "onleave"];
 
-/// Bytes of a text in a plain column. Longer than any code that is in use, and short enough for two of them in an entry
-/// of an index, which may have some 2,700 bytes.
+/// Bytes of a text in an indexed column: short enough for two of them in an entry of an index, which may have some 2,700
+/// bytes. Nearly every code is shorter; an expression of SNOMED CT need not be.
 const COLUMN_BYTES_MAX: usize = 500;
+/// Letters of the hash that stands for what a column can't hold.
+const HASH_LETTERS: usize = 16;
 
 /// The last event of each aggregate, in the order of their ids, so that inserts meet the index in its own order.
 pub fn latest(events: &[Event], wanted: impl Fn(&Event) -> bool) -> Vec<&Event> {
@@ -54,22 +57,32 @@ pub fn status_of(resource: &Resource) -> Option<&str> {
         .or(verification)
 }
 
-/// A text as a plain column takes it, so that no event can be refused by the database for what it says: without NUL,
-/// which Postgres does not know, and cut to [`COLUMN_BYTES_MAX`].
+/// A text as an indexed column takes it, so that no event can be refused by the database for what it says: without NUL,
+/// which Postgres does not know, and no longer than [`COLUMN_BYTES_MAX`]. Of a longer one the beginning is kept, with a hash
+/// of the whole, so that different texts stay different. A search takes what it looks for through here too.
 pub fn column(text: &str) -> Cow<'_, str> {
-    if text.len() <= COLUMN_BYTES_MAX && !text.contains('\0') {
-        return Cow::Borrowed(text);
+    let text = whole(text);
+    if text.len() <= COLUMN_BYTES_MAX {
+        return text;
     }
-    let mut column = text.replace('\0', "");
-    while column.len() > COLUMN_BYTES_MAX {
+    let hash = hex::encode(Sha256::digest(text.as_bytes()));
+    let end = format!("…{}", hash.get(..HASH_LETTERS).unwrap_or(&hash));
+    let mut column = text.into_owned();
+    while column.len() + end.len() > COLUMN_BYTES_MAX {
         column.pop();
     }
-    Cow::Owned(column)
+    Cow::Owned(column + &end)
 }
 
-/// The codes by which a consent may mean the resource ([`access::codes()`]), each as a [`column`] takes it.
+/// A text as any other column takes it: without NUL.
+pub fn whole(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "")) } else { Cow::Borrowed(text) }
+}
+
+/// The codes by which a consent may mean the resource ([`access::codes()`]). None is cut: it is compared with what the
+/// consent says.
 pub fn codes(resource: &Resource) -> Json<Vec<String>> {
-    Json(access::codes(resource).iter().map(|code| column(code).into_owned()).collect())
+    Json(access::codes(resource).iter().map(|code| whole(code).into_owned()).collect())
 }
 
 /// The text that a person reads for a `CodeableConcept` (or the first of several).
@@ -81,12 +94,13 @@ pub fn concept_text(concept: Option<&Value>) -> Option<&str> {
     text.or_else(display).or_else(|| concept.get("display").and_then(Value::as_str))
 }
 
-/// System and code of a `CodeableConcept` or `Coding` (or of the first of several), each as a [`column`] takes it.
+/// System and code of a `CodeableConcept` or `Coding` (or of the first of several), without NUL. Where an index holds them,
+/// [`column`] has to shorten them.
 pub fn concept_code(concept: Option<&Value>) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let concept = first(concept?)?;
     let coding = concept.pointer("/coding/0").unwrap_or(concept);
     let system = coding.get("system").and_then(Value::as_str).unwrap_or_default();
-    Some((column(system), column(coding.get("code").and_then(Value::as_str)?)))
+    Some((whole(system), whole(coding.get("code").and_then(Value::as_str)?)))
 }
 
 fn first(value: &Value) -> Option<&Value> {
@@ -190,8 +204,20 @@ mod tests {
     fn a_column_gets_no_nul_and_no_more_than_it_can_index() {
         assert_eq!(column("8480-6"), "8480-6");
         assert_eq!(column("84\080-6\0"), "8480-6");
-        let long = format!("{}é", "x".repeat(COLUMN_BYTES_MAX - 1));
-        assert_eq!(column(&long), "x".repeat(COLUMN_BYTES_MAX - 1), "never half a letter");
-        assert_eq!(column(&format!("\0{long}")).len(), COLUMN_BYTES_MAX - 1);
+        let exact = "é".repeat(COLUMN_BYTES_MAX / 2);
+        assert_eq!(column(&exact), exact);
+        let long = format!("{exact}é");
+        let cut = column(&long);
+        assert!(cut.len() <= COLUMN_BYTES_MAX && cut.starts_with("éé") && cut.contains('…'), "{cut}");
+        assert_eq!(column(&format!("\0{long}")), cut);
+    }
+
+    #[test]
+    fn texts_that_differ_only_at_their_end_stay_different() {
+        let one = format!("{}1", "7".repeat(3 * COLUMN_BYTES_MAX));
+        let other = format!("{}2", "7".repeat(3 * COLUMN_BYTES_MAX));
+        assert_ne!(column(&one), column(&other));
+        let coded = serde_json::json!({"resourceType": "Basic", "code": {"coding": [{"code": one}]}});
+        assert_eq!(codes(&Resource::parse(coded).unwrap()).0, [one]);
     }
 }

@@ -6,6 +6,7 @@
 
 mod caller;
 mod cleanup;
+pub mod corpus;
 mod database;
 mod schemathesis;
 mod servers;

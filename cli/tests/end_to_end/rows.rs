@@ -17,7 +17,7 @@ const AGAIN: &str = "nexus_read_again";
 /// Where two installations differ although the same was sent to both, and what is compared there instead.
 const INSTEAD: [(&str, &str, &str); 12] = [
     // When this installation's log took the event.
-    ("patient_directory_v1.patients", "recorded_at", "null"),
+    ("patient_directory_v2.patients", "recorded_at", "null"),
     ("fhir_resources_v1.resources", "recorded_at", "null"),
     ("timeline_v5.entries", "recorded_at", "null"),
     // The same time again, for what has no clinical time of its own.
@@ -28,10 +28,10 @@ const INSTEAD: [(&str, &str, &str); 12] = [
     ("timeline_v5.changes", "position", "null"),
     ("early_warning_v2.bedsides", "position", "null"),
     // Hashes under a secret that each installation makes for itself; of a patient's there are as many.
-    ("patient_directory_v1.patients", "keys", "cardinality(keys)"),
-    ("population_v2.members", "member", "null"),
-    ("population_v2.member_conditions", "member", "null"),
-    ("population_v2.member_conditions", "condition", "null"),
+    ("patient_directory_v2.patients", "keys", "cardinality(keys)"),
+    ("population_v3.members", "member", "null"),
+    ("population_v3.member_conditions", "member", "null"),
+    ("population_v3.member_conditions", "condition", "null"),
 ];
 
 /// What can be compared between installations. No read model is empty, so that there is something to compare.
@@ -44,7 +44,7 @@ pub async fn of_any_installation(stack: &Stack) -> Hashes {
         "appointments_v2.",
         "access_grants_v1.consents",
         "access_grants_v1.emergencies",
-        "population_v2.member_exclusions",
+        "population_v3.member_exclusions",
     ];
     let expected = |table: &str| !without.iter().any(|prefix| table.starts_with(prefix));
     let empty = rows.iter().filter(|(table, (count, _))| *count == 0 && expected(table));

@@ -326,7 +326,7 @@ fn read_resource(
         (_, Some(json)) => json,
     };
     if json.get().len() > RESOURCE_BYTES_MAX {
-        return refuse(place, "resource-too-large", "A resource has at most 1 MiB.");
+        return refuse(place, "resource-too-large", "A resource has at most 2 MiB: this one is too large.");
     }
     let Ok(value) = serde_json::from_str::<Value>(json.get()) else {
         return refuse(place, "wrong-type", "The element has the wrong JSON type.");

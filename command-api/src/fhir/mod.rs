@@ -53,8 +53,9 @@ pub const ROOM_BYTES: usize = 2 * BUNDLE_BYTES_MAX;
 const BUNDLE_TIME_MAX: Duration = Duration::from_secs(90);
 /// The most entries of a bundle.
 pub const ENTRIES_MAX: usize = 20_000;
-/// The largest resource of a bundle.
-pub const RESOURCE_BYTES_MAX: usize = 1024 * 1024;
+/// The largest resource, as it is sent: a scan of some pages. Sealed, and with references that became longer, it stays below
+/// the largest event that the log takes ([`nexus_event_store::append::EVENT_BYTES_MAX`]) and Kafka's largest record.
+pub const RESOURCE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How often a bundle is done again after something it leaned on moved. A bundle is slower than the commands that it races
 /// with, so it gets more turns than they do.
 const ATTEMPTS_MAX: u32 = 12;
@@ -102,7 +103,7 @@ impl FromRequest<App> for BundleRequest {
 #[utoipa::path(post, path = "/fhir", tag = "fhir", params(CommandHeaders, FormatParams),
     request_body(
         content((BundleBody = "application/fhir+json"), (BundleBody = "application/json")),
-        description = "A Bundle of type transaction or batch: at most 64 MiB, 20,000 entries, 1 MiB a resource"
+        description = "A Bundle of type transaction or batch: at most 64 MiB, 20,000 entries, 2 MiB a resource"
     ),
     responses((status = 200, description = "Processed", body = BundleResponseBody, content_type = "application/fhir+json"),
         (status = 406, description = "Another form than JSON is asked for, by `Accept` or `_format`", body = ProblemBody,

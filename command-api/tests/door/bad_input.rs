@@ -85,7 +85,6 @@ async fn values_that_can_not_be_right() {
         ("observations", with(observation(), "/value/code", json!("bpm")), ""),
         ("/v1/patients", with(patient("a"), "/names/0/family", json!("\0")), "control-character"),
         ("observations", with(observation(), "/code/code", json!("8867\0")), "control-character"),
-        ("observations", with(observation(), "/code/code", json!("x".repeat(10_000))), "too-long"),
         ("observations", with(observation(), "/value/value", huge), "number-out-of-range"),
         ("conditions", with(condition(), "/clinicalStatus", json!("bad")), "unknown-code"),
         ("conditions", with(condition(), "/onset", json!("March")), "bad-date"),
@@ -128,7 +127,7 @@ async fn bundles_that_are_not_what_they_should_be() {
     shapeless["surprise"] = json!(MARKER);
     let crowd = vec![json!({"request": {"method": "DELETE", "url": "Patient/x"}}); 20_001];
     let mut heavy = entry();
-    heavy["resource"]["name"][0]["text"] = json!("x".repeat(1024 * 1024));
+    heavy["resource"]["photo"] = json!([{"data": "QUJD".repeat(512 * 1024)}]);
     let deep: Value = (0..70).fold(json!(1), |inner, _| json!([inner]));
     let mut nested = entry();
     nested["resource"]["extension"] = deep;

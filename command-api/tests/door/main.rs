@@ -11,6 +11,7 @@ mod idempotency;
 mod snapshots;
 
 mod access;
+mod as_sent;
 mod bad_input;
 mod tokens;
 mod uploads;

@@ -67,6 +67,7 @@ fn form() {
     for kept_elsewhere in ["Observation", "Patient", "Practitioner", "Bundle", "StructureDefinition"] {
         check(&[], &file(of_type(kept_elsewhere)), Err("wrong-resource-type"));
     }
+    check(&[], &file(of_type("AuditEvent")), Err("unsupported-type"));
     check(&[], &file(resource().with("status", json!(1))), Err("wrong-type"));
     check(&[], &file(resource().with("meta", json!({"tag": "x"}))), Err("wrong-type"));
     check(&[], &file(resource().with("performedDateTime", json!("May"))), Err("bad-date"));

@@ -32,7 +32,7 @@ impl ReadModel for PatientDirectory {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {

@@ -12,7 +12,7 @@ use super::{NAME, context, names};
 use crate::query_api::{QueryApi, Sealed, database_problem};
 
 /// Words of a name that a search looks at.
-pub(super) const WORDS_MAX: usize = 6;
+pub(super) const WORDS_MAX: usize = 24;
 /// Candidates that fit to the letter, and candidates that nearly fit: so many are opened and compared.
 const EXACT_MAX: i64 = 300;
 const NEAR_MAX: i64 = 300;
@@ -20,18 +20,18 @@ const NEAR_MAX: i64 = 300;
 /// What is asked for. All of it must fit.
 #[derive(Default)]
 pub(super) struct Search {
-    /// With or without a system.
-    pub mrn: Option<(Option<String>, String)>,
-    /// System and value.
-    pub identifier: Option<(String, String)>,
+    /// Medical record numbers with or without a system, of which one must fit: a bar may be part of a number.
+    pub mrn: Vec<(Option<String>, String)>,
+    /// Systems and values, of which one must fit.
+    pub identifier: Vec<(String, String)>,
     pub birth_date: Option<String>,
     /// Words of the name, folded.
     pub words: Vec<String>,
 }
 
 impl Search {
-    /// The hashes that must all be there, apart from names.
-    fn given_keys(&self, api: &QueryApi) -> Vec<i64> {
+    /// The hashes of which one must be there, for each number that is asked for.
+    fn number_keys(&self, api: &QueryApi) -> Vec<Vec<i64>> {
         let key = |kind, value: &str| blind::key(api.keyring(), kind, value);
         let mrn = self.mrn.iter().map(|mrn| match mrn {
             (Some(system), value) => key(Kind::Mrn, &format!("{system}|{value}")),
@@ -39,8 +39,7 @@ impl Search {
         });
         let identifier = self.identifier.iter();
         let identifier = identifier.map(|(system, value)| key(Kind::Identifier, &format!("{system}|{value}")));
-        let birth_date = self.birth_date.iter().map(|date| key(Kind::BirthDate, date));
-        mrn.chain(identifier).chain(birth_date).collect()
+        [mrn.collect(), identifier.collect()].into_iter().filter(|keys: &Vec<i64>| !keys.is_empty()).collect()
     }
 
     /// Whether an opened patient really is what was asked for, and how well: two values may share a hash.
@@ -49,13 +48,12 @@ impl Search {
         let is = |(system, value): (&str, &str), asked_system: Option<&str>, asked: &str| {
             value == asked && asked_system.is_none_or(|asked| asked == system)
         };
-        let mrn = self.mrn.as_ref().is_none_or(|(system, value)| {
-            let mut numbers = identifiers().filter(|identifier| blind::is_mrn(identifier));
-            numbers.any(|number| blind::identifier_parts(number).is_some_and(|it| is(it, system.as_deref(), value)))
-        });
-        let identifier = self.identifier.as_ref().is_none_or(|(system, value)| {
-            identifiers().any(|it| blind::identifier_parts(it).is_some_and(|it| is(it, Some(system), value)))
-        });
+        let mut numbers =
+            identifiers().filter(|identifier| blind::is_mrn(identifier)).filter_map(blind::identifier_parts);
+        let asked = |it| self.mrn.iter().any(|(system, value)| is(it, system.as_deref(), value));
+        let mrn = self.mrn.is_empty() || numbers.any(asked);
+        let asked = |it| self.identifier.iter().any(|(system, value)| is(it, Some(system), value));
+        let identifier = self.identifier.is_empty() || identifiers().filter_map(blind::identifier_parts).any(asked);
         let born = self.birth_date.as_deref().is_none_or(|date| patient.text("birthDate") == Some(date));
         if !(mrn && identifier && born) {
             return None;
@@ -92,19 +90,24 @@ pub(super) async fn search(api: &QueryApi, search: &Search) -> Result<Found, Pro
 /// crowding out the name itself, the second leaves out what the first finds. Each reads one more than it may keep, and
 /// with every row comes whether there was one. Ids decide who is kept, so that all pages are cut from the same list.
 async fn candidates(api: &QueryApi, search: &Search) -> Result<Vec<(Uuid, Vec<u8>, bool)>, sqlx::Error> {
-    let given = search.given_keys(api);
-    let words = search.words.iter();
-    let exact: Vec<i64> = words.map(|word| blind::key(api.keyring(), Kind::Name, word)).chain(given.clone()).collect();
+    let born = search.birth_date.iter().map(|date| blind::key(api.keyring(), Kind::BirthDate, date));
+    let words = search.words.iter().map(|word| blind::key(api.keyring(), Kind::Name, word));
+    let exact: Vec<i64> = words.chain(born.clone()).collect();
     let mut sql = QueryBuilder::new("with exact as materialized (select patient from patients where not withdrawn");
-    sql.push(" and keys @> ").push_bind(exact.clone());
+    push_numbers(&mut sql, search.number_keys(api));
+    if !exact.is_empty() {
+        sql.push(" and keys @> ").push_bind(exact.clone());
+    }
     sql.push(" order by patient limit ").push_bind(EXACT_MAX + 1);
     sql.push("), near as materialized (select patient from patients where not withdrawn");
-    sql.push(" and not keys @> ").push_bind(exact);
+    push_numbers(&mut sql, search.number_keys(api));
     if search.words.is_empty() {
         sql.push(" and false");
+    } else {
+        sql.push(" and not keys @> ").push_bind(exact);
     }
-    if !given.is_empty() {
-        sql.push(" and keys @> ").push_bind(given);
+    for date in born {
+        sql.push(" and keys @> ").push_bind(vec![date]);
     }
     for word in &search.words {
         sql.push(" and keys && ").push_bind(blind::near_keys(api.keyring(), word));
@@ -116,6 +119,12 @@ async fn candidates(api: &QueryApi, search: &Search) -> Result<Vec<(Uuid, Vec<u8
     sql.push(" or (select count(*) from near) > ").push_bind(NEAR_MAX);
     sql.push(" from patients join found using (patient)");
     QueryBuilder::<Postgres>::build_query_as(&mut sql).fetch_all(&api.pool(NAME)).await
+}
+
+fn push_numbers(sql: &mut QueryBuilder<'_, Postgres>, numbers: Vec<Vec<i64>>) {
+    for readings in numbers {
+        sql.push(" and keys && ").push_bind(readings);
+    }
 }
 
 /// What the directory knows of one patient.

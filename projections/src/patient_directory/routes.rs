@@ -19,7 +19,9 @@ use super::rank::Match;
 use super::summary::{PatientDetail, PatientSummary};
 use crate::query_api::{After, PositionOnly, QueryApi, page};
 
-const NAME_BYTES_MAX: usize = 200;
+const NAME_BYTES_MAX: usize = 1_000;
+/// In how many ways a number with bars in it is read.
+const READINGS_MAX: usize = 8;
 
 /// The routes of this read model.
 pub fn router() -> OpenApiRouter<QueryApi> {
@@ -30,7 +32,8 @@ pub fn router() -> OpenApiRouter<QueryApi> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct SearchParams {
-    /// A medical record number, with its system before a bar (`system|number`) or alone.
+    /// A medical record number, with its system before a bar (`system|number`) or alone. A bar that is part of the number
+    /// may be written as it is or, as in FHIR, as `\|`.
     #[param(example = "http://hospital.smarthealthit.org|057aa36e-b892-9964-75b9-ffb46b097e34")]
     mrn: Option<String>,
     /// Any identifier with its system: `system|value`.
@@ -142,35 +145,83 @@ async fn read_patient(
 
 fn read_search(params: &SearchParams) -> Result<Search, Problem> {
     let search = Search {
-        mrn: params.mrn.as_deref().map(read_mrn).transpose()?,
-        identifier: params.identifier.as_deref().map(read_identifier).transpose()?,
+        mrn: params.mrn.as_deref().map_or(Ok(Vec::new()), read_mrn)?,
+        identifier: params.identifier.as_deref().map_or(Ok(Vec::new()), read_identifier)?,
         birth_date: params.birth_date.as_deref().map(read_birth_date).transpose()?,
         words: params.name.as_deref().map_or(Ok(Vec::new()), read_name)?,
     };
     let nothing =
-        search.mrn.is_none() && search.identifier.is_none() && search.birth_date.is_none() && search.words.is_empty();
+        search.mrn.is_empty() && search.identifier.is_empty() && search.birth_date.is_none() && search.words.is_empty();
     if nothing {
         return Err(Problem::invalid_parameter("name", "Give at least one of mrn, identifier, name and birthDate."));
     }
     Ok(search)
 }
 
-fn read_mrn(text: &str) -> Result<(Option<String>, String), Problem> {
-    let (system, value) = match text.rsplit_once('|') {
-        Some((system, value)) => (Some(system.trim().to_owned()), value.trim()),
-        None => (None, text.trim()),
-    };
-    if value.is_empty() {
+fn read_mrn(text: &str) -> Result<Vec<(Option<String>, String)>, Problem> {
+    let alone = [text.to_owned(), unescaped(text)].map(|number| (None, number.trim().to_owned()));
+    let with_system = readings(text).into_iter().map(|(system, value)| (Some(system), value));
+    let numbers = distinct(with_system.chain(alone).filter(|(_, value)| !value.is_empty()));
+    // `system|` alone asks for nothing, though as a number it could be read.
+    if numbers.is_empty() || text.trim_end().ends_with('|') && !text.trim_end().ends_with("\\|") {
         return Err(Problem::invalid_parameter("mrn", "A number, or system|number, is expected."));
     }
-    Ok((system, value.to_owned()))
+    Ok(numbers)
 }
 
-fn read_identifier(text: &str) -> Result<(String, String), Problem> {
-    match text.rsplit_once('|').map(|(system, value)| (system.trim(), value.trim())) {
-        Some((system, value)) if !value.is_empty() => Ok((system.to_owned(), value.to_owned())),
-        _ => Err(Problem::invalid_parameter("identifier", "system|value is expected.")),
+fn read_identifier(text: &str) -> Result<Vec<(String, String)>, Problem> {
+    let identifiers = distinct(readings(text).into_iter().filter(|(_, value)| !value.is_empty()));
+    if identifiers.is_empty() {
+        return Err(Problem::invalid_parameter("identifier", "system|value is expected."));
     }
+    Ok(identifiers)
+}
+
+/// System and value, in every way in which the text may mean them: either may have bars and backslashes of its own, written
+/// as they are, or escaped as FHIR's search has it (<https://hl7.org/fhir/R4/search.html#escaping>).
+fn readings(text: &str) -> Vec<(String, String)> {
+    let trimmed = |(system, value): (&str, &str)| (system.trim().to_owned(), value.trim().to_owned());
+    let plain = text.match_indices('|').filter_map(|(at, _)| text.split_at_checked(at));
+    let plain = plain.map(|(system, value)| trimmed((system, value.strip_prefix('|').unwrap_or(value))));
+    let escaped = first_bar(text).and_then(|at| text.split_at_checked(at));
+    let escaped = escaped.map(|(system, value)| {
+        let value = value.strip_prefix('|').unwrap_or(value);
+        trimmed((&unescaped(system), &unescaped(value)))
+    });
+    escaped.into_iter().chain(plain).take(READINGS_MAX).collect()
+}
+
+/// Where the first bar stands that is not escaped.
+fn first_bar(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.char_indices().find_map(|(at, letter)| {
+        let is_bar = letter == '|' && !escaped;
+        escaped = letter == '\\' && !escaped;
+        is_bar.then_some(at)
+    })
+}
+
+/// The text without the backslashes before what FHIR's search escapes.
+fn unescaped(text: &str) -> String {
+    let mut letters = text.chars().peekable();
+    let mut plain = String::with_capacity(text.len());
+    while let Some(letter) = letters.next() {
+        match letters.peek() {
+            Some('|' | '\\' | ',' | '$') if letter == '\\' => plain.extend(letters.next()),
+            _ => plain.push(letter),
+        }
+    }
+    plain
+}
+
+/// Each of them once, in order.
+fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.fold(Vec::new(), |mut distinct, item| {
+        if !distinct.contains(&item) {
+            distinct.push(item);
+        }
+        distinct
+    })
 }
 
 fn read_birth_date(text: &str) -> Result<String, Problem> {
@@ -186,5 +237,28 @@ fn read_name(text: &str) -> Result<Vec<String>, Problem> {
     match words.len() {
         1..=WORDS_MAX => Ok(words),
         _ => Err(Problem::invalid_parameter("name", format!("From 1 to {WORDS_MAX} names."))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_with_bars_is_read_in_every_way_that_it_may_mean() {
+        let pairs = |text: &str| {
+            let found = readings(text);
+            found.iter().map(|(system, value)| format!("{system} + {value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(pairs("urn:a|17"), ["urn:a + 17", "urn:a + 17"]);
+        assert_eq!(pairs("urn:a|1|7"), ["urn:a + 1|7", "urn:a + 1|7", "urn:a|1 + 7"]);
+        assert_eq!(pairs("urn:a|1\\|7").first().map(String::as_str), Some("urn:a + 1|7"));
+        assert_eq!(pairs("urn:a|x\\y"), ["urn:a + x\\y", "urn:a + x\\y"]);
+        assert_eq!(pairs("urn:a|x\\\\y"), ["urn:a + x\\y", "urn:a + x\\\\y"]);
+        assert!(readings("17").is_empty());
+        let alone = read_mrn("1|7").unwrap();
+        assert!(alone.contains(&(None, "1|7".to_owned())) && alone.contains(&(Some("1".to_owned()), "7".to_owned())));
+        assert!(read_mrn(" ").is_err() && read_mrn("urn:a|").is_err() && read_identifier("17").is_err());
+        assert!(readings(&"|".repeat(500)).len() <= READINGS_MAX);
     }
 }

@@ -1,5 +1,7 @@
 //! Events into rows: years and codes.
 
+use std::borrow::Cow;
+
 use chrono::Datelike;
 use nexus_domain::AnyEvent;
 use nexus_domain::access::ConsentRule;
@@ -70,7 +72,9 @@ async fn apply_conditions(tx: &mut PgConnection, events: &[Event], keyring: &Key
     if conditions.is_empty() {
         return Ok(());
     }
-    let codes = || conditions.iter().map(|event| rows::concept_code(event.fact.resource().get("code")));
+    let concepts = || conditions.iter().map(|event| rows::concept_code(event.fact.resource().get("code")));
+    // Counts go by an index of these.
+    let codes = || concepts().map(|code| code.map(|(system, code)| (indexed(system), indexed(code))));
     let statuses = || conditions.iter().map(|event| rows::status_of(event.fact.resource()));
     // A condition in free text only has no code, and nothing to be counted by.
     let withdrawn = statuses()
@@ -104,6 +108,10 @@ async fn apply_exclusions(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .execute(tx)
         .await?;
     Ok(())
+}
+
+fn indexed(text: Cow<'_, str>) -> String {
+    rows::column(&text).into_owned()
 }
 
 /// The years of those over 89 identify them (45 CFR 164.514(b)(2)(i)(C)): they all count as born 90 years before they died

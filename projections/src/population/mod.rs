@@ -28,7 +28,7 @@ impl ReadModel for Population {
     }
 
     fn version(&self) -> i32 {
-        2
+        3
     }
 
     fn published(&self) -> &'static [&'static str] {

@@ -168,7 +168,7 @@ async fn searches_that_mean_nothing_are_refused() {
     assert_eq!(pointer("").await, "name");
     assert_eq!(pointer("name=").await, "name");
     assert_eq!(pointer("name=--").await, "name");
-    assert_eq!(pointer("name=a+b+c+d+e+f+g").await, "name");
+    assert_eq!(pointer("name=a+b+c+d+e+f+g+h+i+j+k+l+m+n+o+p+q+r+s+t+u+v+w+x+y").await, "name");
     assert_eq!(pointer("birthDate=30.7.1959").await, "birthDate");
     assert_eq!(pointer("mrn=%7C").await, "mrn");
     assert_eq!(pointer("identifier=123").await, "identifier");
@@ -205,4 +205,63 @@ async fn a_search_that_finds_more_than_it_compares_says_so() {
     assert_eq!((one.len(), truncated), (1, json!(false)));
     let (none, truncated, _) = ask("name=nobody").await;
     assert_eq!((none.len(), truncated), (0, json!(false)));
+}
+
+/// The names and numbers of a record as people type them, who see the one and mean the other.
+#[tokio::test]
+async fn names_of_many_words_scripts_and_marks_are_found() {
+    let world = World::new().await;
+    let people = [
+        ("Ben Youssef Al Haddad de la Torre", "Maria del Pilar"),
+        ("حسن\u{200c}زاده", "Parisa"),
+        ("D\u{2018}Almeida", "Rui"),
+        ("Schro\u{308}ter", "Ilse"),
+        ("\u{200e}דוד\u{200e}", "Noam"),
+        ("ｽｽﾞｷ", "Ken"),
+    ];
+    let ids: Vec<Uuid> = people.iter().map(|_| Uuid::new_v4()).collect();
+    let named = ids.iter().zip(people).map(|(id, (family, given))| patient(*id, family, given, "1971-05-06"));
+    world.record(named).await;
+    let table = [
+        ("maria del pilar ben youssef al haddad de la torre", 0),
+        ("حسنزاده", 1),
+        ("حسن زاده parisa", 1),
+        ("d'almeida", 2),
+        ("DAlmeida rui", 2),
+        ("schroeter", 3),
+        ("Schröter", 3),
+        ("דוד", 4),
+        ("スズキ", 5),
+        ("すずき", 5),
+    ];
+    for (name, which) in table {
+        let query: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        let found = find(&world, &format!("name={query}")).await;
+        assert_eq!(found.first(), Some(&ids[which].to_string()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_with_bars_and_backslashes_are_found() {
+    let world = World::new().await;
+    let numbers = ["7|31", "7\\31", "A|B|C", "31"];
+    let ids: Vec<Uuid> = numbers.iter().map(|_| Uuid::new_v4()).collect();
+    let numbered = ids.iter().zip(numbers).map(|(id, number)| {
+        let mut person = patient(*id, "Weaver", "Ann", "1971-05-06");
+        person["identifier"][1]["value"] = json!(number);
+        person
+    });
+    world.record(numbered).await;
+    let asked = [("7|31", 0), ("7\\|31", 0), ("7\\31", 1), ("7\\\\31", 1), ("A|B|C", 2), ("A\\|B\\|C", 2), ("31", 3)];
+    for (number, which) in asked {
+        for (parameter, text) in [
+            ("mrn", format!("{MRN_SYSTEM}|{number}")),
+            ("mrn", number.to_owned()),
+            ("identifier", format!("{MRN_SYSTEM}|{number}")),
+        ] {
+            let query: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+            let found = find(&world, &format!("{parameter}={query}")).await;
+            assert_eq!(found, [ids[which].to_string()], "{parameter}={text}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod authorization;
 mod calendar;
 mod census;
 mod chart;
+mod corpus;
 mod directory;
 mod feed;
 mod fhir;

@@ -73,7 +73,7 @@ async fn what_is_refuted_replaced_or_in_error_does_not_count() {
     let mut linked = patient(id, "Cormier", "Chi", "1990-05-05");
     let survivor = Uuid::new_v4();
     linked["link"] = json!([{"type": "replaced-by", "other": {"reference": format!("Patient/{survivor}")}}]);
-    let count = "select count(*) from population_v2.member_age_bands";
+    let count = "select count(*) from population_v3.member_age_bands";
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&world.read).await.unwrap(), 6);
     world.apply(&[world.event("LinkedAsDuplicate", linked, json!({"survivor": survivor})).await]).await;
     assert_eq!(sqlx::query_scalar::<_, i64>(count).fetch_one(&world.read).await.unwrap(), 5);
@@ -103,8 +103,8 @@ async fn the_tables_know_no_patient() {
         .record([patient(id, "Cormier", "Chi", "1990-05-05"), condition(problem, id, "flu", "active", "2020-01-01")])
         .await;
     let rows: Vec<String> = sqlx::query_scalar(
-        "select to_jsonb(m)::text from population_v2.members m union all
-         select to_jsonb(c)::text from population_v2.member_conditions c",
+        "select to_jsonb(m)::text from population_v3.members m union all
+         select to_jsonb(c)::text from population_v3.member_conditions c",
     )
     .fetch_all(&world.read)
     .await
@@ -122,7 +122,7 @@ async fn an_analyst_in_the_database_counts_and_sees_nobody() {
     let world = World::new().await;
     cohort(&world, 6, "1990-05-05", "asthma").await;
     let analyst = world.read_database.pool_as("nexus_analyst").await;
-    let counts: Vec<(String, i64)> = sqlx::query_as("select code, patients from population_v2.patients_by_condition")
+    let counts: Vec<(String, i64)> = sqlx::query_as("select code, patients from population_v3.patients_by_condition")
         .fetch_all(&analyst)
         .await
         .unwrap();
@@ -133,7 +133,7 @@ async fn an_analyst_in_the_database_counts_and_sees_nobody() {
     };
     let tables: Vec<String> = sqlx::query_scalar(
         "select format('%I.%I', schemaname, tablename) from pg_tables
-         where schemaname !~ '^(pg_|information_schema)' union select 'population_v2.member_age_bands'",
+         where schemaname !~ '^(pg_|information_schema)' union select 'population_v3.member_age_bands'",
     )
     .fetch_all(&world.read)
     .await
@@ -142,14 +142,14 @@ async fn an_analyst_in_the_database_counts_and_sees_nobody() {
     for table in tables {
         assert_eq!(refused(&format!("select * from {table}")).await, "42501", "{table}");
     }
-    assert_eq!(refused("create table population_v2.mine ()").await, "25006", "reads only");
+    assert_eq!(refused("create table population_v3.mine ()").await, "25006", "reads only");
     sqlx::query("set default_transaction_read_only = off").execute(&analyst).await.unwrap();
     let limits: String = sqlx::query_scalar("show statement_timeout").fetch_one(&analyst).await.unwrap();
     assert_eq!(limits, "30s");
 
     // A grant given in error opens a table without rows.
-    sqlx::query("grant select on population_v2.members to nexus_analyst").execute(&world.read).await.unwrap();
-    let rows: i64 = sqlx::query_scalar("select count(*) from population_v2.members").fetch_one(&analyst).await.unwrap();
+    sqlx::query("grant select on population_v3.members to nexus_analyst").execute(&world.read).await.unwrap();
+    let rows: i64 = sqlx::query_scalar("select count(*) from population_v3.members").fetch_one(&analyst).await.unwrap();
     assert_eq!(rows, 0);
 }
 
@@ -190,7 +190,7 @@ async fn the_oldest_are_told_apart_by_no_year() {
     let mut dead = patient(Uuid::new_v4(), "Cormier", "Chi", "1880-05-05");
     dead["deceasedDateTime"] = json!("1985-01-01");
     world.record(ids.into_iter().chain([dead])).await;
-    let years: Vec<i32> = sqlx::query_scalar("select birth_year from population_v2.members order by birth_year")
+    let years: Vec<i32> = sqlx::query_scalar("select birth_year from population_v3.members order by birth_year")
         .fetch_all(&world.read)
         .await
         .unwrap();
@@ -204,13 +204,13 @@ async fn analysts_views_tell_no_small_counts() {
     cohort(&world, 4, "2015-05-05", "asthma").await;
     cohort(&world, 4, "1990-05-05", "rare").await;
     let by_condition: Vec<(String, i64)> =
-        sqlx::query_as("select code, patients from population_v2.patients_by_condition order by code")
+        sqlx::query_as("select code, patients from population_v3.patients_by_condition order by code")
             .fetch_all(&world.read)
             .await
             .unwrap();
     assert_eq!(by_condition, [("asthma".to_owned(), 10)]);
     let by_both: Vec<(String, String, i64)> =
-        sqlx::query_as("select code, age_band, patients from population_v2.patients_by_condition_and_age_band")
+        sqlx::query_as("select code, age_band, patients from population_v3.patients_by_condition_and_age_band")
             .fetch_all(&world.read)
             .await
             .unwrap();

@@ -1,6 +1,6 @@
 //! Reading JSON bodies: bounded before it is parsed, refused by place and never by value.
 //!
-//! A body is looked at in this order: media type, size, nesting and repeated members, then form. `serde`'s messages quote
+//! A body is looked at in this order: media type, size, nesting, repeated members and reserved names, then form. `serde`'s messages quote
 //! what they choke on, so none of them is passed on; see [`fault`].
 
 pub(crate) mod fault;
@@ -128,13 +128,18 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     }
 }
 
-/// Checks the nesting of a text and that no object has a member twice.
+/// Checks the nesting of a text, that no object has a member twice, and none whose name means something to the parser.
 pub fn check(text: &[u8], limits: JsonLimits) -> Result<(), Problem> {
     scan(text, limits.depth_max).map_err(|scan_fault| match scan_fault {
         ScanFault::TooDeep => Problem::too_deep(limits.depth_max),
         ScanFault::RepeatedMember { pointer } => {
             Problem::invalid_body(Fault::new(pointer, "repeated-member", "An object has this member more than once."))
         }
+        ScanFault::ReservedName { pointer } => Problem::invalid_body(Fault::new(
+            pointer,
+            "reserved-name",
+            "No member's name begins with a dollar sign here.",
+        )),
     })
 }
 

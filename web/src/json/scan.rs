@@ -1,7 +1,9 @@
-//! One pass over JSON text before it is parsed: how deep does it nest, does an object have a member twice?
+//! One pass over JSON text before it is parsed: how deep does it nest, does an object have a member twice, or one whose
+//! name means something to the parser itself?
 //!
 //! A parser would recurse on the first, and silently keep one of two values on the second, which for a dose or an allergy
-//! is not ours to choose. Whether the text is JSON at all is left to the parser; the scan only has to end on any bytes.
+//! is not ours to choose. The third (`$serde_json::private::RawValue` and its kind) would make it take an object for a
+//! number, or a text for JSON that nobody has scanned; see [`is_reserved`]. Whether the text is JSON at all is left to the parser; the scan only has to end on any bytes.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -14,6 +16,10 @@ pub enum ScanFault {
     TooDeep,
     /// The pointer leads to the repeated member.
     RepeatedMember {
+        pointer: String,
+    },
+    /// The pointer leads to the object that has a member of such a name; the name is the sender's.
+    ReservedName {
         pointer: String,
     },
 }
@@ -31,7 +37,7 @@ struct Scan<'a> {
     names: Vec<Cow<'a, [u8]>>,
 }
 
-/// Scans a text. Nesting beyond `depth_max` and repeated members are faults.
+/// Scans a text. Nesting beyond `depth_max`, repeated members and reserved names are faults.
 pub fn scan(text: &[u8], depth_max: usize) -> Result<(), ScanFault> {
     Scan { text, frames: Vec::with_capacity(16), names: Vec::with_capacity(64) }.run(depth_max)
 }
@@ -70,6 +76,9 @@ impl<'a> Scan<'a> {
             return Ok(());
         }
         let name = unescape(self.text.get(start..=end).unwrap_or_default());
+        if is_reserved(&name) {
+            return Err(ScanFault::ReservedName { pointer: self.place() });
+        }
         let siblings = self.names.get(*names_from..).unwrap_or_default();
         let repeated = match hashed {
             Some(set) => !set.insert(name.clone()),
@@ -96,10 +105,21 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// The object that is open, before it has its next name.
+    fn place(&self) -> String {
+        let within = self.frames.len().saturating_sub(1);
+        self.pointer_of(within)
+    }
+
     /// Where the scan stands: of each open object the latest name, of each open array the index.
     fn pointer(&self) -> String {
+        self.pointer_of(self.frames.len())
+    }
+
+    /// The same as far as the outermost `frames` tell.
+    fn pointer_of(&self, frames: usize) -> String {
         let mut pointer = String::new();
-        for (at, frame) in self.frames.iter().enumerate() {
+        for (at, frame) in self.frames.iter().enumerate().take(frames) {
             pointer.push('/');
             match frame {
                 Frame::Array { index } => pointer.push_str(&index.to_string()),
@@ -121,6 +141,12 @@ impl<'a> Scan<'a> {
         });
         inner.unwrap_or(self.names.len())
     }
+}
+
+/// Whether the name is one of those by which `serde` formats talk to themselves: `serde_json` reads an object whose first
+/// member is `$serde_json::private::Number` as a number. Nothing that is taken here has names with a dollar in front.
+fn is_reserved(name: &[u8]) -> bool {
+    name.first() == Some(&b'$')
 }
 
 /// The place of the closing quote of a string whose content begins at `at`, or the end of the text.

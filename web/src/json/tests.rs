@@ -92,6 +92,8 @@ fn bad_bodies_are_refused_by_place() {
             "repeated-member",
         ),
         (r#"{"Marker-1":1,"Marker-1":2}"#, "invalid-body", "/?", "repeated-member"),
+        (r#"{"$Marker":1}"#, "invalid-body", "", "reserved-name"),
+        (r#"{"name":"x","anything":[{"a":1},{"$Marker":1}]}"#, "invalid-body", "/anything/1", "reserved-name"),
         (r#"{"name":"Marker","name":"Marker"}"#, "invalid-body", "/name", "repeated-member"),
         (
             r#"{"name":"x","anything":[0,{"a":{"b":1,"c":2,"\u0062":3}}]}"#,
@@ -160,5 +162,57 @@ fn the_scan_ends_on_any_bytes() {
         "{\"\\ud800\":1,\"\\ud800\":2}",
     ] {
         drop(scan(text.as_bytes(), 8));
+    }
+}
+
+/// Names that `serde_json` or another format of `serde` gives a meaning of its own, in all spellings of JSON.
+fn reserved_names() -> Vec<String> {
+    let names = [
+        "$serde_json::private::Number",
+        "$serde_json::private::RawValue",
+        "$__toml_private_datetime",
+        "$__serde_private",
+        "$",
+    ];
+    let escaped = |name: &str| name.replace('$', "\\u0024");
+    let wholly = |name: &str| name.bytes().map(|byte| format!("\\u{byte:04X}")).collect::<String>();
+    names.iter().flat_map(|name| [(*name).to_owned(), escaped(name), wholly(name)]).collect()
+}
+
+#[test]
+fn no_name_speaks_to_the_parser() {
+    let values = [r#""42""#, "42", r#""{\"a\":1,\"a\":2}""#, r#"{"deep":[[[[1]]]]}"#, "null"];
+    let mut seen = 0;
+    for (name, value) in reserved_names().iter().flat_map(|name| values.map(|value| (name, value))) {
+        for object in [format!(r#"{{"{name}":{value}}}"#), format!(r#"{{"a":0,"{name}":{value}}}"#)] {
+            for (whole, place) in [
+                (object.clone(), ""),
+                (format!(r#"{{"name":"x","anything":{object}}}"#), "/anything"),
+                (format!(r#"{{"raw":[1,{{"b":{object}}}],"name":"x"}}"#), "/raw/1/b"),
+                (format!(r#"{{"name":"x","items":[{object}]}}"#), "/items/0"),
+            ] {
+                let found = refused(&whole);
+                assert_eq!(found, ("invalid-body", place.to_owned(), "reserved-name".to_owned()), "{whole}");
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 15 * 5 * 2 * 4);
+}
+
+/// What is let through means to the parser what it says: read and written, it is the same text.
+#[test]
+fn what_is_let_through_is_read_as_it_stands() {
+    let texts = [
+        r#"{"serde_json::private::Number":"42"}"#,
+        r#"{"a$serde_json::private::Number":"42","b":"$serde_json::private::RawValue"}"#,
+        r#"{"value":["$serde_json::private::RawValue",{"x":"{\"a\":1}"}]}"#,
+        r#"{"numbers":[-0,-0.0,120.00,1e-7,1.5e+300,123456789012345678.1234567890]}"#,
+        "{\"\u{1f9ea}\":\"\u{200d}\u{e000}\u{fffd}\",\"\":[[],{}]}",
+    ];
+    for text in texts {
+        check(text.as_bytes(), JsonLimits::default()).unwrap();
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(value.to_string(), text);
     }
 }
