@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::allergy::{ActiveAllergy, significant_words};
+use crate::fhir::naming::contained_medication;
 use crate::fhir::{Coding, Resource, codings};
 
 /// A medication as an order names it.
@@ -57,9 +58,4 @@ pub(super) fn ordered(order: &Resource) -> [Option<&Value>; 3] {
         order.at("/medicationReference/reference"),
         contained_medication(order).and_then(|medication| medication.get("code")),
     ]
-}
-
-fn contained_medication(order: &Resource) -> Option<&Value> {
-    let id = order.text_at("/medicationReference/reference")?.strip_prefix('#')?;
-    order.items("contained").iter().find(|item| item.get("id").and_then(Value::as_str) == Some(id))
 }

@@ -14,7 +14,8 @@
 
 use serde_json::Value;
 
-use crate::fhir::{Reference, Resource, is_resource_type, unknown_modifier_extension};
+use crate::fhir::modifiers::is_understood;
+use crate::fhir::{Reference, Resource, is_resource_type};
 
 /// Why an observation does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub fn counts(observation: &Resource) -> Result<(), NotCounted> {
     match observation.text("status") {
         Some("cancelled" | "entered-in-error") => Err(NotCounted::TakenBack),
         _ if about(observation).is_some() => Err(NotCounted::NotThePatient),
-        _ if unknown_modifier_extension(observation) => Err(NotCounted::NotUnderstood),
+        _ if !is_understood(observation) => Err(NotCounted::NotUnderstood),
         Some("preliminary" | "final" | "amended" | "corrected") => Ok(()),
         _ => Err(NotCounted::NotStated),
     }

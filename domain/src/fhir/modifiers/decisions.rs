@@ -1,0 +1,1 @@
+//! What is done about each modifier element of R4.
