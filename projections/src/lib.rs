@@ -26,6 +26,7 @@ pub mod ward_census;
 
 pub mod query_api;
 
+mod medicines;
 mod people;
 mod rows;
 

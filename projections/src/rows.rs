@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use nexus_domain::access;
-use nexus_domain::fhir::{self, FhirDateTime, Precision, Reference, Resource, TimeKind, When};
+use nexus_domain::fhir::{self, FhirDateTime, Precision, Reference, Resource, TimeKind, When, modifiers, naming};
 use nexus_domain::observation::{self, NotCounted};
 use nexus_event_store::Keyring;
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,6 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::read_model::Event;
-
-/// The status of whatever was entered in error, in every resource type that knows it.
-pub const ENTERED_IN_ERROR: &str = "entered-in-error";
 
 /// The statuses of an encounter whose patient is in the house.
 const PRESENT: &[&str] = &["arrived", "triaged", "in-progress", "onleave"];
@@ -47,14 +44,14 @@ pub fn seal(keyring: &Keyring, event: &Event, context: &str, private: &impl Seri
     keyring.seal_row(&event.key, context, &plain)
 }
 
-/// The status that matters to a reader: a refutation or an error outranks the clinical status.
+/// The status that matters to a reader: what makes the resource no fact outranks it.
 pub fn status_of(resource: &Resource) -> Option<&str> {
-    let verification = resource.text_at("/verificationStatus/coding/0/code");
-    verification
-        .filter(|code| matches!(*code, "refuted" | ENTERED_IN_ERROR))
-        .or_else(|| resource.text_at("/clinicalStatus/coding/0/code"))
-        .or_else(|| resource.text("status"))
-        .or(verification)
+    modifiers::status(resource)
+}
+
+/// System and code of what the resource is about, without NUL.
+pub fn code_of(resource: &Resource) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    naming::code_of(resource).map(|(system, code)| (whole(system), whole(code)))
 }
 
 /// A text as an indexed column takes it, so that no event can be refused by the database for what it says: without NUL,
@@ -87,27 +84,13 @@ pub fn codes(resource: &Resource) -> Json<Vec<String>> {
 
 /// The text that a person reads for a `CodeableConcept` (or the first of several).
 pub fn concept_text(concept: Option<&Value>) -> Option<&str> {
-    let concept = first(concept?)?;
-    let text = concept.get("text").and_then(Value::as_str);
-    let display = || concept.pointer("/coding/0/display").and_then(Value::as_str);
-    // `Encounter.class` and its like are bare codings.
-    text.or_else(display).or_else(|| concept.get("display").and_then(Value::as_str))
+    concept.and_then(naming::words_of)
 }
 
 /// System and code of a `CodeableConcept` or `Coding` (or of the first of several), without NUL. Where an index holds them,
 /// [`column`] has to shorten them.
 pub fn concept_code(concept: Option<&Value>) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    let concept = first(concept?)?;
-    let coding = concept.pointer("/coding/0").unwrap_or(concept);
-    let system = coding.get("system").and_then(Value::as_str).unwrap_or_default();
-    Some((whole(system), whole(coding.get("code").and_then(Value::as_str)?)))
-}
-
-fn first(value: &Value) -> Option<&Value> {
-    match value {
-        Value::Array(items) => items.first(),
-        other => Some(other),
-    }
+    naming::coded(concept?).map(|(system, code)| (whole(system), whole(code)))
 }
 
 /// The id in a reference to a resource of this type, such as `Location/<uuid>`.
@@ -137,9 +120,9 @@ pub fn place(encounter: &Resource) -> Option<Place> {
     Some(Place { location, since: moment(text("/period/start")) })
 }
 
-/// Whether the patient of an encounter is in the house.
+/// Whether the patient of an encounter is in the house, as far as anybody here understands it.
 pub fn is_present(encounter: &Resource) -> bool {
-    encounter.text("status").is_some_and(|status| PRESENT.contains(&status))
+    encounter.text("status").is_some_and(|status| PRESENT.contains(&status)) && modifiers::is_understood(encounter)
 }
 
 /// When something happened, as it was stated.

@@ -1,6 +1,8 @@
-//! The project's own checks and generators, as a program: `cargo xtask tidy`, `cargo xtask sbom`.
+//! The project's own checks and generators, as a program: `cargo xtask tidy`, `cargo xtask sbom`,
+//! `cargo xtask modifiers`.
 #![expect(clippy::print_stdout, reason = "a command line program answers on standard output")]
 
+mod modifiers;
 mod sbom;
 mod tidy;
 
@@ -23,11 +25,21 @@ enum Command {
     Tidy,
     /// Write what the programs are made of, in CycloneDX's form, to target/sbom.cdx.json.
     Sbom,
+    /// Write the list of FHIR R4's modifier elements anew.
+    Modifiers {
+        /// A folder with profiles-resources.json and profiles-types.json.
+        definitions: PathBuf,
+    },
 }
 
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Tidy => tidy(),
+        Command::Modifiers { definitions } => {
+            let (file, elements) = modifiers::write(&root()?, &definitions)?;
+            println!("{}: {elements} elements", file.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Sbom => {
             let (file, components) = sbom::write(&root()?)?;
             println!("{}: {components} components", file.display());

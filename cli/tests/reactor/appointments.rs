@@ -41,7 +41,7 @@ async fn timers_survive_fire_once_and_end_with_their_cause() {
     let doomed = appointment(cancelled, -TimeDelta::seconds(1), SOON);
     record(&world, &doomed).await;
     eventually("four timers", DEADLINE, || async {
-        (world.orders("appointment_follow_up_v1", "due").await == 4).then_some(())
+        (world.orders("appointment_follow_up_v2", "due").await == 4).then_some(())
     })
     .await;
     // Nothing is awake when they are set off; what starts finds what is due.
@@ -54,8 +54,8 @@ async fn timers_survive_fire_once_and_end_with_their_cause() {
     let _third = world.reactor();
     // What is still to be sent: that the reminded one does not come tomorrow.
     eventually("two timers went off", DEADLINE, || async {
-        let left = world.orders("appointment_follow_up_v1", "due").await;
-        (left == 1 && world.orders("appointment_follow_up_v1", "done").await >= 1).then_some(())
+        let left = world.orders("appointment_follow_up_v2", "due").await;
+        (left == 1 && world.orders("appointment_follow_up_v2", "done").await >= 1).then_some(())
     })
     .await;
     assert_eq!(world.events("Appointment", cancelled).await, ["Appointment.Recorded", "Appointment.Cancelled"]);

@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use nexus_auth::Caller;
 use nexus_auth::policy::{self, Circumstances, Relation, ResourceContext, Sensitivity, Verdict};
 use nexus_domain::AnyEvent;
-use nexus_domain::access::{Asked, Care, ConsentRule, Emergency, Ruling, codes, ruling, sensitivity};
+use nexus_domain::access::{Asked, Care, ConsentRule, Emergency, Marks, Ruling, ruling};
 use nexus_domain::appointment::Appointment;
 use nexus_domain::consent::Consent;
 use nexus_domain::emergency_access::EmergencyAccess;
@@ -101,17 +101,22 @@ impl Known {
     }
 
     /// The circumstances of one caller and one resource (or of the record as a whole).
-    pub fn circumstances(&self, caller: &Caller, resource: Option<&Resource>, now: DateTime<Utc>) -> Circumstances {
+    pub fn circumstances(
+        &self,
+        caller: &Caller,
+        resource_type: Option<&str>,
+        marks: &Marks,
+        now: DateTime<Utc>,
+    ) -> Circumstances {
         let emergency = self.has_broken_glass(caller, now);
         let mut circumstances = Circumstances { relation: self.relation(caller, now), emergency, consent: None };
-        let codes = resource.map(codes).unwrap_or_default();
         let asked = Asked {
             practitioner: caller.practitioner(),
             organization: caller.organization(),
             purpose: policy::purpose(caller, &circumstances).code(),
-            resource_type: resource.map(Resource::resource_type),
-            codes: &codes,
-            sensitivity: resource.map(sensitivity).unwrap_or_default(),
+            resource_type,
+            codes: &marks.codes,
+            sensitivity: marks.sensitivity,
             now,
         };
         circumstances.consent = ruling(&self.consents, &asked).map(|ruling| match ruling {
@@ -142,12 +147,12 @@ impl Known {
 }
 
 /// The context of a resource that exists.
-pub fn context_of(subject: Uuid, resource: Option<&Resource>) -> ResourceContext<'_> {
+pub fn context_of<'a>(subject: Uuid, resource: Option<&'a Resource>, marks: &Marks) -> ResourceContext<'a> {
     let context = ResourceContext::of_subject(subject);
     match resource {
         None => context,
         Some(resource) => {
-            context.of_type(resource.resource_type()).as_sensitive_as(Sensitivity::from_level(sensitivity(resource)))
+            context.of_type(resource.resource_type()).as_sensitive_as(Sensitivity::from_level(marks.sensitivity))
         }
     }
 }

@@ -6,7 +6,11 @@ use chrono::Utc;
 use cqrs_es::Aggregate;
 use nexus_auth::policy::{self, Circumstances, Decision, ResourceContext};
 use nexus_domain::PatientFacts;
+use nexus_domain::access::{Marks, lenders};
 use nexus_domain::allergy::{ActiveAllergy, Allergy};
+use nexus_domain::condition::Condition;
+use nexus_domain::directory_entry::DirectoryEntry;
+use nexus_domain::fhir::Resource;
 use nexus_domain::patient::Patient;
 use nexus_event_store::{EventLog, Expectation, StoredEvent};
 use nexus_web::access;
@@ -86,16 +90,22 @@ impl<A: Lean> View<A> {
         // The path may name one patient and the stream belong to another: the stream counts. Of somebody who is not
         // there, there is nothing to protect.
         let subject = self.subject.filter(|_| self.patient.is_none_or(|(_, sequence)| sequence > 0));
-        let mut context = subject.map_or_else(ResourceContext::none, |subject| context_of(subject, resource));
+        let (caller, action, now) = (&call.caller, task.permission, Utc::now());
+        let judged = policy::depends_on_circumstances(caller, action);
+        let marks = match resource {
+            Some(resource) if judged => marks_of(executor, resource).await?,
+            _ => resource.map(Marks::of).unwrap_or_default(),
+        };
+        let mut context = subject.map_or_else(ResourceContext::none, |subject| context_of(subject, resource, &marks));
         if let Some(creates) = &task.creates {
             context = context.to_be_created().of_type(creates);
         }
-        let (caller, action, now) = (&call.caller, task.permission, Utc::now());
-        let Some(subject) = subject.filter(|_| policy::depends_on_circumstances(caller, action)) else {
+        let Some(subject) = subject.filter(|_| judged) else {
             return answer(access::judge(caller, action, &context, &Circumstances::default()));
         };
         let known = executor.relations.of(subject).await?;
-        answer(access::judge(caller, action, &context, &known.circumstances(caller, resource, now)))
+        let resource_type = resource.map(Resource::resource_type);
+        answer(access::judge(caller, action, &context, &known.circumstances(caller, resource_type, &marks, now)))
     }
 
     /// The answer to a command that has already had its effect.
@@ -116,6 +126,24 @@ impl<A: Lean> View<A> {
         }
         expectations
     }
+}
+
+/// By what consents and labels may mean a resource, with what it gets from others as they stand now.
+async fn marks_of(executor: &Executor, resource: &Resource) -> Result<Marks, Refusal> {
+    let mut marks = Marks::of(resource);
+    for (kind, id) in lenders(resource) {
+        let lender = match kind {
+            "Medication" => resource_of::<DirectoryEntry>(executor, id).await?,
+            _ => resource_of::<Condition>(executor, id).await?,
+        };
+        marks.lend(lender.as_ref().map_or_else(Marks::unknown, Marks::of));
+    }
+    Ok(marks)
+}
+
+async fn resource_of<A: Lean>(executor: &Executor, id: Uuid) -> Result<Option<Resource>, Refusal> {
+    let (standing, _) = load::<A>(executor, id, Freshness::Fresh).await?;
+    Ok(standing.state.resource().cloned())
 }
 
 fn answer(decision: Decision) -> Result<(), Refusal> {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::common::parsed_time;
+use crate::fhir::modifiers::is_understood;
 use crate::fhir::{Reference, Resource};
 
 /// How long a finished encounter counts: its documentation still has to be written.
@@ -28,6 +29,10 @@ pub struct Care {
 impl Care {
     /// What an encounter or appointment says; nothing if it is neither, or never counts.
     pub fn of(resource: &Resource) -> Option<Self> {
+        // What nobody understands opens no record.
+        if !is_understood(resource) {
+            return None;
+        }
         let (from, until) = match resource.resource_type() {
             "Encounter" => encounter_time(resource)?,
             "Appointment" => appointment_time(resource)?,

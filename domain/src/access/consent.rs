@@ -10,7 +10,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::care::named;
+use super::codes::UNKNOWN;
 use super::sensitivity::may_bear;
+use crate::fhir::modifiers::is_understood;
 use crate::fhir::{FhirDateTime, Resource, codings};
 
 /// Provisions nest no deeper than this; what lies below is a criterion that we can't judge.
@@ -74,7 +76,11 @@ impl ConsentRule {
         let provision = resource.get("provision")?;
         let author = resource.items("organization").first().and_then(|it| it.get("reference")).and_then(Value::as_str);
         let research = codings(resource.get("scope")).iter().any(|scope| scope.code == "research");
-        Some(Self { author: named(author, "Organization"), research, provision: Provision::read(provision, None, 0)? })
+        let mut provision = Provision::read(provision, None, 0)?;
+        if !is_understood(resource) {
+            provision.make_vague();
+        }
+        Some(Self { author: named(author, "Organization"), research, provision })
     }
 
     /// Whether the patient does not want to be counted in research. As long as the consent is active, whatever its period:
@@ -117,6 +123,12 @@ impl Provision {
         })
     }
 
+    /// Something in the consent changes its meaning that nobody here knows.
+    fn make_vague(&mut self) {
+        self.vague = true;
+        self.nested.iter_mut().for_each(Self::make_vague);
+    }
+
     /// Nothing if it says nothing about this; else what it says, which may be that nothing changes.
     fn ruling(&self, asked: &Asked<'_>, author: Option<Uuid>, named_before: bool) -> Option<Option<Ruling>> {
         if !self.fits(asked, author, named_before) {
@@ -145,7 +157,8 @@ impl Provision {
         let any = |wanted: &[String], found: Option<&str>| {
             wanted.is_empty() || found.is_some_and(|found| wanted.iter().any(|it| it == found))
         };
-        let coded = self.codes.is_empty() || self.codes.iter().any(|code| asked.codes.contains(code));
+        let unknown = self.denies && asked.codes.iter().any(|code| code == UNKNOWN);
+        let coded = self.codes.is_empty() || unknown || self.codes.iter().any(|code| asked.codes.contains(code));
         // What is asked about a whole record is not about one label.
         let labelled = self.labels.is_empty()
             || (asked.resource_type.is_some() && self.labels.iter().any(|code| may_bear(asked.sensitivity, code)));

@@ -5,13 +5,15 @@ mod care;
 mod codes;
 mod consent;
 mod emergency;
+mod marks;
 mod sensitivity;
 
 #[cfg(test)]
 mod tests;
 
 pub use care::{AFTER_ENCOUNTER, AROUND_APPOINTMENT, Care};
-pub use codes::{ABOUT, codes};
+pub use codes::{UNKNOWN, codes};
 pub use consent::{Asked, ConsentRule, Ruling, ruling};
 pub use emergency::Emergency;
+pub use marks::{Marks, lenders};
 pub use sensitivity::sensitivity;

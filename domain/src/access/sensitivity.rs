@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::codes::contained;
 use crate::fhir::Resource;
 
 const CONFIDENTIALITY: &str = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
@@ -13,10 +14,12 @@ const SENSITIVE: &[&str] = &[
     "PSYTHPN", "BH", "COGN", "DVD", "EMOTDIS", "MH", "SCA", "SDV", "SV", "VIO", "ABUSE", "GDIS", "SICKLE", "TBOO",
 ];
 
-/// 0 normal, 1 restricted (`R`, or a sensitivity code), 2 very restricted (`V`): as read models keep it beside a row.
+/// 0 normal, 1 restricted (`R`, or a sensitivity code), 2 very restricted (`V`): as read models keep it beside a row. What
+/// is inside of a resource is as visible as the resource, so its labels count too.
 pub fn sensitivity(resource: &Resource) -> i16 {
     let labels = resource.at("/meta/security").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    labels.iter().map(level_of).max().unwrap_or_default()
+    let inner = contained(resource).map(|inner| sensitivity(&inner));
+    labels.iter().map(level_of).chain(inner).max().unwrap_or_default()
 }
 
 fn level_of(label: &Value) -> i16 {

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Asked, Care, ConsentRule, Ruling, codes, ruling, sensitivity};
+use super::{Asked, Care, ConsentRule, Marks, Ruling, UNKNOWN, codes, lenders, ruling, sensitivity};
 use crate::fhir::Resource;
 
 const DOCTOR: Uuid = Uuid::from_u128(0xd0c);
@@ -232,4 +232,54 @@ fn a_resource_is_meant_by_each_of_its_codes() {
         json!({"resourceType": "ImagingStudy", "series": [{"modality": {"code": "CT"}}, {"modality": {"code": "MR"}}]});
     assert_eq!(codes_of(imaging), ["CT", "MR"]);
     assert_eq!(codes_of(json!({"resourceType": "Basic", "code": "no concept", "component": 3})), [""; 0]);
+}
+
+#[test]
+fn a_resource_is_meant_by_what_it_contains_and_borrows() {
+    let parse = |json: Value| Resource::parse(json).unwrap();
+    let inner = json!({"resourceType": "Medication", "id": "m", "code": {"coding": [{"code": "J05AR"}]},
+        "meta": {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HIV"}]},
+        "ingredient": [{"itemCodeableConcept": {"coding": [{"code": "J05AF06"}]}}]});
+    let order = |more: Value| {
+        let mut json = json!({"resourceType": "MedicationRequest", "status": "active"});
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        parse(json)
+    };
+    let contains = order(json!({"contained": [inner], "medicationReference": {"reference": "#m"}}));
+    assert_eq!((codes(&contains), sensitivity(&contains)), (vec!["J05AR".to_owned(), "J05AF06".to_owned()], 1));
+    assert!(lenders(&contains).is_empty());
+    let named = order(json!({"medicationReference": {"reference": format!("Medication/{OTHER}/_history/2")},
+        "reasonReference": [{"reference": format!("Condition/{DOCTOR}")}, {"reference": format!("Observation/{DOCTOR}")}]}));
+    assert_eq!(lenders(&named), [("Condition", DOCTOR), ("Medication", OTHER)]);
+    assert_eq!(codes(&named), [""; 0]);
+    let elsewhere =
+        [json!({"reference": "https://pharmacy.example/Medication/7"}), json!({"identifier": {"value": "7"}})];
+    for reference in elsewhere {
+        assert_eq!(codes(&order(json!({"medicationReference": reference}))), [UNKNOWN]);
+    }
+    assert_eq!(codes(&order(json!({"medicationReference": {"display": "Senna"}}))), [""; 0], "words have no code");
+}
+
+#[test]
+fn what_is_out_of_sight_may_be_what_is_denied_and_is_never_what_is_permitted() {
+    let unknown = Marks::unknown();
+    let asked = Asked { resource_type: Some("MedicationRequest"), codes: &unknown.codes, sensitivity: 2, ..doctor() };
+    let code = json!([{"coding": [{"code": "J05AR"}]}]);
+    assert_eq!(says(json!({"type": "deny", "code": code}), asked), Some(Ruling::Deny));
+    let permit = json!({"type": "permit", "code": code, "actor": actor("Practitioner", DOCTOR)});
+    assert_eq!(says(permit, asked), None);
+}
+
+#[test]
+fn what_is_not_understood_opens_nothing_and_keeps_denying() {
+    let strange = json!([{"url": "urn:example:unless", "valueBoolean": true}]);
+    let mut json = json!({"resourceType": "Consent", "status": "active", "modifierExtension": strange,
+        "scope": {"coding": [{"code": "patient-privacy"}]},
+        "provision": {"type": "permit", "actor": actor("Practitioner", DOCTOR)}});
+    let rule = |json: &Value| ConsentRule::of(&Resource::parse(json.clone()).unwrap()).unwrap();
+    assert_eq!(ruling(&[rule(&json)], &doctor()), None);
+    json["provision"]["type"] = json!("deny");
+    assert_eq!(ruling(&[rule(&json)], &doctor()), Some(Ruling::Deny));
+    let visit = json!({"resourceType": "Encounter", "status": "in-progress", "modifierExtension": strange});
+    assert_eq!(Care::of(&Resource::parse(visit).unwrap()), None);
 }

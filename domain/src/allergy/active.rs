@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::fhir::modifiers::coded_status;
 use crate::fhir::{Coding, Resource, codings};
 
 /// SNOMED CT's statements that there is no allergy (716186003 |No known allergy| and what is below it). They are
@@ -119,6 +120,8 @@ pub struct ActiveAllergy {
     pub id: Uuid,
     /// The codes of what the patient reacts to.
     pub codings: Vec<Coding>,
+    /// Whether anybody has confirmed it, or nobody said that it still has to be.
+    pub confirmed: bool,
     /// The words that name it, lower-case and singular, without those that tell nothing.
     pub words: Vec<String>,
 }
@@ -141,7 +144,8 @@ impl ActiveAllergy {
         }
         let texts = concepts.iter().filter_map(|concept| concept.get("text").and_then(Value::as_str));
         let words = words_of(codings.iter().filter_map(|coding| coding.display.as_deref()).chain(texts));
-        Some(Self { id: resource.id()?, codings, words })
+        let confirmed = coded_status(resource, "verificationStatus") != Some("unconfirmed");
+        Some(Self { id: resource.id()?, codings, confirmed, words })
     }
 }
 

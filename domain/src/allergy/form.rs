@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::state::{Status, status_of};
-use crate::common::{check_code, check_concept, check_not_after, check_shape, check_value_set};
+use crate::common::{check_code, check_concept_if_any, check_not_after, check_shape, check_value_set};
 use crate::fhir::Resource;
 use crate::types::FormError;
 
@@ -38,7 +38,7 @@ const ELEMENTS: &[&str] = &[
 pub(super) fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
     check_shape(resource, "AllergyIntolerance", ELEMENTS)?;
     check_patient(resource)?;
-    check_concept(resource.get("code"), "/code")?;
+    check_concept_if_any(resource.get("code"), "/code")?;
     check_code(resource, "clinicalStatus", CLINICAL, CLINICAL_CODES)?;
     check_code(resource, "verificationStatus", VERIFICATION, VERIFICATION_CODES)?;
     check_status_pair(resource)?;

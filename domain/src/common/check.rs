@@ -55,6 +55,16 @@ pub(crate) fn check_concept(concept: Option<&Value>, pointer: &str) -> Result<()
     if says { Ok(()) } else { Err(FormError::missing(pointer)) }
 }
 
+/// A concept that FHIR does not demand, or lets be absent for a reason that an extension gives
+/// (<https://hl7.org/fhir/R4/extension-data-absent-reason.html>).
+pub(crate) fn check_concept_if_any(concept: Option<&Value>, pointer: &str) -> Result<(), FormError> {
+    match concept {
+        None => Ok(()),
+        Some(concept) if concept.is_object() && concept.get("extension").is_some_and(Value::is_array) => Ok(()),
+        some => check_concept(some, pointer),
+    }
+}
+
 /// A reason may be left out, but not left empty.
 pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), FormError> {
     reason.map_or(Ok(()), |text| check_text("reason", text, "/reason"))

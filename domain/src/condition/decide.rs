@@ -6,7 +6,7 @@ use serde_json::json;
 use super::state::Status;
 use super::{Condition, ConditionCommand, ConditionEvent, Error};
 use crate::common::{
-    Refusal, about_patient, check_code, check_concept, check_not_after, check_shape, check_subject, json_time,
+    Refusal, about_patient, check_code, check_concept_if_any, check_not_after, check_shape, check_subject, json_time,
     parsed_time, repeated, same_subject,
 };
 use crate::fhir::Resource;
@@ -147,7 +147,7 @@ fn correctable(state: &Condition) -> Result<(), Error> {
 fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
     check_shape(resource, "Condition", ELEMENTS)?;
     check_subject(resource)?;
-    check_concept(resource.get("code"), "/code")?;
+    check_concept_if_any(resource.get("code"), "/code")?;
     check_code(resource, "clinicalStatus", CLINICAL, CLINICAL_CODES)?;
     check_code(resource, "verificationStatus", VERIFICATION, VERIFICATION_CODES)?;
     check_not_after(resource, now, &["/onsetDateTime", "/abatementDateTime", "/recordedDate"])

@@ -43,7 +43,11 @@ fn record() {
     check(&[], &record(&|r| r), Ok(&["Condition.Recorded"]));
     check(&[recorded()], &record(&|r| r), Ok(&[]));
     check(&[recorded()], &record(&|r| r.with("onsetDateTime", json!("2021"))), Err("already-recorded"));
-    check(&[], &record(&|r| r.without("code")), Err("required-element-missing"));
+    // R4 demands no code, and lets one be absent for a reason that is given.
+    check(&[], &record(&|r| r.without("code")), Ok(&["Condition.Recorded"]));
+    let absent = json!({"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "masked"}]});
+    check(&[], &record(&|r| r.with("code", absent.clone())), Ok(&["Condition.Recorded"]));
+    check(&[], &record(&|r| r.with("code", json!({"id": "x"}))), Err("required-element-missing"));
     check(&[], &record(&|r| r.without("subject")), Err("required-element-missing"));
     check(&[], &record(&|r| r.with("onsetDateTime", json!("2027-01-01"))), Err("in-the-future"));
     check(&[], &record(&|r| r.with("onsetDateTime", json!("May"))), Err("bad-date"));

@@ -67,15 +67,17 @@ pub(super) fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormE
     check_parts(resource)
 }
 
-/// The class comes from v3-ActCode as far as it has a code for it (an extensible binding).
+/// The class comes from v3-ActCode as far as it has a code for it (an extensible binding). One that only has words, or an
+/// extension that says why it is absent, is a class too.
 fn check_class(resource: &Resource) -> Result<(), FormError> {
     let class = resource.get("class").ok_or_else(|| FormError::missing("/class"))?;
-    let code = class.get("code").ok_or_else(|| FormError::missing("/class/code"))?;
-    match class.get("system").and_then(Value::as_str) {
-        None => Err(FormError::missing("/class/system")),
-        Some(ACT_CODE) => check_value_set(code, "/class/code", CLASSES),
-        Some(_) if code.is_string() => Ok(()),
-        Some(_) => Err(FormError::wrong_type("/class/code")),
+    if !class.is_object() {
+        return Err(FormError::wrong_type("/class"));
+    }
+    match (class.get("system").and_then(Value::as_str), class.get("code")) {
+        (Some(ACT_CODE), Some(code)) => check_value_set(code, "/class/code", CLASSES),
+        (_, Some(code)) if !code.is_string() => Err(FormError::wrong_type("/class/code")),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ pub fn is_resource_type(name: &str) -> bool {
 }
 
 /// All resource types of FHIR R4 (<https://hl7.org/fhir/R4/resourcelist.html>), sorted.
-const RESOURCE_TYPES: &[&str] = &[
+pub(super) const RESOURCE_TYPES: &[&str] = &[
     "Account",
     "ActivityDefinition",
     "AdverseEvent",

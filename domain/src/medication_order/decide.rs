@@ -1,6 +1,6 @@
 //! The rules of a medication order: what must not be prescribed, and the order of the steps.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::form::{check, check_reason};
 use super::medication::{Medication, ordered};
@@ -8,7 +8,7 @@ use super::state::Step;
 use super::{Error, MedicationOrder, MedicationOrderCommand, MedicationOrderEvent};
 use crate::allergy::ActiveAllergy;
 use crate::common::{Refusal, about_patient, alive, parsed_time, repeated, same_subject};
-use crate::fhir::Resource;
+use crate::fhir::{Resource, Stance, stance};
 use crate::record::Issued;
 use crate::types::Note;
 
@@ -86,13 +86,15 @@ fn begin(
 /// No active allergy speaks against the medication. An order not to give it needs no such check; nor does one that was
 /// an error. What can't be compared with each of the patient's allergies is not taken for harmless.
 fn tolerated(resource: &Resource, allergies: &[ActiveAllergy]) -> Result<(), Error> {
-    let forbids = resource.get("doNotPerform") == Some(&Value::Bool(true));
+    let forbids = matches!(stance(resource), Stance::Denied(_));
     if allergies.is_empty() || forbids || Step::of(resource) == Step::EnteredInError {
         return Ok(());
     }
     let medication = Medication::of(resource);
-    if allergies.iter().any(|allergy| medication.is_met_by(allergy)) {
-        return Err(Error::ActiveAllergy);
+    let met: Vec<_> = allergies.iter().filter(|allergy| medication.is_met_by(allergy)).collect();
+    if !met.is_empty() {
+        let confirmed = met.iter().any(|allergy| allergy.confirmed);
+        return Err(if confirmed { Error::ActiveAllergy } else { Error::UnconfirmedAllergy });
     }
     let comparable = allergies.iter().all(|allergy| medication.is_comparable_with(allergy));
     if comparable { Ok(()) } else { Err(Error::NotCheckable) }

@@ -17,6 +17,10 @@ pub enum Error {
     #[error("The patient has an active allergy to this medication. A reason is needed to prescribe it anyway.")]
     ActiveAllergy,
     #[error(
+        "The patient may have an allergy to this medication, which nobody has confirmed. A reason is needed to prescribe it anyway."
+    )]
+    UnconfirmedAllergy,
+    #[error(
         "The medication and an active allergy of the patient share neither a code system nor words, so that they can't be compared. A reason is needed to prescribe it anyway."
     )]
     NotCheckable,
@@ -40,6 +44,7 @@ impl RuleError for Error {
             Self::Unknown => ErrorKind::NotFound,
             Self::PrescribedActive => ErrorKind::Invalid,
             Self::ActiveAllergy
+            | Self::UnconfirmedAllergy
             | Self::NotCheckable
             | Self::MedicationChanged
             | Self::NotActive
@@ -55,7 +60,7 @@ impl RuleError for Error {
             Self::Common(error) => error.code(),
             Self::Unknown => "unknown-medication-order",
             Self::PrescribedActive => "prescription-not-active",
-            Self::ActiveAllergy => "active-allergy",
+            Self::ActiveAllergy | Self::UnconfirmedAllergy => "active-allergy",
             Self::NotCheckable => "medication-not-checkable",
             Self::MedicationChanged => "medication-changed",
             Self::NotActive => "order-not-active",

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::common::{check_concept, check_not_after, check_shape, check_status, check_subject, check_value_set};
+use crate::common::{check_concept_if_any, check_not_after, check_shape, check_status, check_subject, check_value_set};
 use crate::fhir::{Resource, check_text};
 use crate::types::FormError;
 
@@ -73,7 +73,7 @@ fn check_medication(resource: &Resource) -> Result<(), FormError> {
         (Some(_), Some(_)) => {
             Err(FormError::new("more-than-one-choice", "/medicationReference", "The medication is said in two ways."))
         }
-        (concept @ Some(_), None) => check_concept(concept, "/medicationCodeableConcept"),
+        (concept @ Some(_), None) => check_concept_if_any(concept, "/medicationCodeableConcept"),
         (None, Some(reference)) if reference.is_object() => Ok(()),
         (None, Some(_)) => Err(FormError::wrong_type("/medicationReference")),
     }

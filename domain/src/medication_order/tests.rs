@@ -43,7 +43,12 @@ fn referring(code: serde_json::Value) -> Resource {
 
 fn allergy(system: &str, code: &str, words: &[&str]) -> ActiveAllergy {
     let codings = vec![Coding { system: system.to_owned(), code: code.to_owned(), display: None }];
-    ActiveAllergy { id: Uuid::from_u128(7), codings, words: words.iter().map(|word| (*word).to_owned()).collect() }
+    ActiveAllergy {
+        id: Uuid::from_u128(7),
+        codings,
+        confirmed: true,
+        words: words.iter().map(|word| (*word).to_owned()).collect(),
+    }
 }
 
 fn prescribe(resource: Resource, allergies: &[ActiveAllergy], reason: Option<&str>) -> Issued<MedicationOrderCommand> {

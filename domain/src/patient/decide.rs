@@ -9,7 +9,7 @@ use super::{Error, Patient, PatientCommand, PatientEvent, erasure};
 use crate::common::{
     Refusal, check_not_after, check_shape, check_status, check_value_set, json_time, parsed_time, repeated,
 };
-use crate::fhir::{FhirDateTime, Precision, Resource};
+use crate::fhir::{FhirDateTime, Precision, Resource, Understanding, understood};
 use crate::record::Issued;
 use crate::types::{FormError, Note};
 
@@ -190,6 +190,7 @@ fn check_complete(index: usize, identifier: &Value) -> Result<(), FormError> {
 /// The rules of form and sense.
 fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
     check_shape(resource, "Patient", ELEMENTS)?;
+    check_understood(resource)?;
     if resource.get("gender").is_some() {
         check_status(resource, "gender", GENDERS)?;
     }
@@ -197,6 +198,18 @@ fn check(resource: &Resource, now: DateTime<Utc>) -> Result<(), FormError> {
     resource.items("link").iter().enumerate().try_for_each(|(index, item)| check_link(index, item))?;
     check_birth(resource, now)?;
     check_death(resource, now)
+}
+
+/// Whose record it is must be certain: a patient of whom something changes the meaning that nobody here knows is refused.
+fn check_understood(resource: &Resource) -> Result<(), FormError> {
+    match understood(resource) {
+        Understanding::Understood => Ok(()),
+        Understanding::NotUnderstood => {
+            let detail =
+                "A modifier extension or implicit rules that are not known here; a patient must be understood.";
+            Err(FormError::new("not-understood", "", detail))
+        }
+    }
 }
 
 fn check_identifier(index: usize, identifier: &Value) -> Result<(), FormError> {

@@ -28,7 +28,7 @@ impl ReadModel for AccessGrants {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {

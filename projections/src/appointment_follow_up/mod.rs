@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use nexus_domain::AnyEvent;
+use nexus_domain::fhir::modifiers::is_understood;
 use nexus_event_store::Keyring;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -35,7 +36,7 @@ impl ReadModel for AppointmentFollowUp {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {
@@ -91,7 +92,7 @@ async fn note(tx: &mut PgConnection, events: &[&Event]) -> Result<HashSet<Uuid>,
 /// What follows from how an appointment stands.
 fn wanted(event: &Event) -> impl Iterator<Item = Order> {
     let resource = event.fact.resource();
-    let is_booked = resource.text("status") == Some("booked");
+    let is_booked = resource.text("status") == Some("booked") && is_understood(resource);
     let time = rows::moment(resource.text("start")).zip(rows::moment(resource.text("end"))).filter(|_| is_booked);
     let orders = time.map(|(start, end)| {
         [

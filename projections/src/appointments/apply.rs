@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use nexus_domain::AnyEvent;
 use nexus_domain::fhir::Resource;
+use nexus_domain::fhir::modifiers::is_understood;
 use nexus_event_store::Keyring;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -51,7 +53,7 @@ async fn upsert(tx: &mut PgConnection, events: &[&Event], keyring: &Keyring) -> 
         .bind(
             resources().map(|resource| rows::column(resource.text("status").unwrap_or("unknown"))).collect::<Vec<_>>(),
         )
-        .bind(resources().map(|resource| rows::moment(resource.text("start"))).collect::<Vec<_>>())
+        .bind(resources().map(starts_at).collect::<Vec<_>>())
         .bind(resources().map(|resource| rows::moment(resource.text("end"))).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
         .fetch_all(tx)
@@ -69,6 +71,11 @@ async fn replace_calendars(tx: &mut PgConnection, events: &[&Event]) -> Result<(
     let (practitioners, appointments): (Vec<_>, Vec<_>) = places.unzip();
     sqlx::query(INSERT_CALENDARS).bind(practitioners).bind(appointments).execute(tx).await?;
     Ok(())
+}
+
+/// What nobody understands stands in no calendar.
+fn starts_at(appointment: &Resource) -> Option<DateTime<Utc>> {
+    rows::moment(appointment.text("start")).filter(|_| is_understood(appointment))
 }
 
 fn practitioners(appointment: &Resource) -> Vec<Uuid> {

@@ -2,6 +2,7 @@
 
 use nexus_domain::AnyEvent;
 use nexus_domain::clinical_record::ClinicalRecordEvent;
+use nexus_domain::fhir::modifiers::has_error_status;
 use nexus_event_store::Keyring;
 use sqlx::PgConnection;
 
@@ -47,5 +48,5 @@ fn seal(event: &Event, keyring: &Keyring) -> Vec<u8> {
 /// A resource that says itself that it was entered in error stays readable; one that can't is gone.
 fn retracted(event: &Event) -> bool {
     matches!(event.fact, AnyEvent::ClinicalRecord(ClinicalRecordEvent::Retracted { .. }))
-        && rows::status_of(event.fact.resource()) != Some(rows::ENTERED_IN_ERROR)
+        && !has_error_status(event.fact.resource())
 }

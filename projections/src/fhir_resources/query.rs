@@ -1,6 +1,7 @@
 //! One resource by type and id.
 
 use chrono::{DateTime, Utc};
+use nexus_domain::access::{Marks, lenders};
 use nexus_domain::fhir::Resource;
 use nexus_web::problem::Problem;
 use sqlx::FromRow;
@@ -43,4 +44,21 @@ pub(super) async fn open(
     }
     let sealed = Sealed { subject: found.subject, context: context(resource_type, id), bytes: found.sealed };
     Ok(api.open(vec![sealed]).await?.pop().flatten())
+}
+
+/// By what consents and labels may mean a resource, with what it gets from others. Those are looked at and not shown, so
+/// the access log hears of none of them.
+pub(super) async fn marks(api: &QueryApi, resource: &Resource) -> Result<Marks, Problem> {
+    let mut marks = Marks::of(resource);
+    for (kind, id) in lenders(resource) {
+        let lender = match find(api, kind, id).await? {
+            Some(found) => {
+                let sealed = Sealed { subject: found.subject, context: context(kind, id), bytes: found.sealed };
+                api.open_of_no_patient::<Resource>(vec![sealed]).await?.pop().flatten()
+            }
+            None => None,
+        };
+        marks.lend(lender.map_or_else(Marks::unknown, |lender| Marks::of(&lender)));
+    }
+    Ok(marks)
 }

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use nexus_auth::policy::{Action, ResourceContext};
-use nexus_domain::access::{codes, sensitivity};
+use nexus_domain::access::Marks;
 use nexus_domain::fhir::{Resource, id_of, is_directory_type, is_resource_type};
 use nexus_web::extract::{Path, Query};
 use nexus_web::media::{FHIR_JSON, require_fhir_json};
@@ -86,9 +86,11 @@ async fn read_resource(
     let access = api.look(&caller, action, found.subject, &after).await?;
     let (sequence, recorded_at) = (found.sequence, found.recorded_at);
     let resource = query::open(&api, &resource_type, id, found).await?;
-    let codes = resource.as_ref().map(codes).unwrap_or_default();
-    let sensitivity = resource.as_ref().map(sensitivity).unwrap_or_default();
-    access.authorize(&Part { resource_type: &resource_type, codes: &codes, sensitivity })?;
+    let marks = match &resource {
+        Some(resource) => query::marks(&api, resource).await?,
+        None => Marks::default(),
+    };
+    access.authorize(&Part { resource_type: &resource_type, codes: &marks.codes, sensitivity: marks.sensitivity })?;
     let resource = resource.ok_or_else(Problem::not_found)?;
     if has_version(&headers, sequence) {
         return Ok(with_version(StatusCode::NOT_MODIFIED.into_response(), sequence, recorded_at));

@@ -2,24 +2,27 @@
 
 use nexus_domain::AnyEvent;
 use nexus_domain::access::sensitivity;
+use nexus_domain::fhir::stance;
 use nexus_event_store::Keyring;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::{Section, context, details, section};
+use super::{NAME, Section, context, details, section};
+use crate::medicines;
 use crate::read_model::{ApplyError, Event};
 use crate::rows::{self, StatedTime};
 
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, section, sequence, status, standing, system, code,
-        started_at, ended_at, sensitivity, codes, sealed, occurred)
+        started_at, ended_at, sensitivity, qualifier, medicine, reasons, codes, sealed, occurred)
     select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::smallint[],
-        $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::smallint[], $13::jsonb[],
-        $14::bytea[], $15::jsonb[])
+        $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::smallint[], $13::text[], $14::uuid[],
+        $15::jsonb[], $16::jsonb[], $17::bytea[], $18::jsonb[])
     on conflict (id, resource_type) do update
     set patient = excluded.patient, section = excluded.section, sequence = excluded.sequence, status = excluded.status,
         standing = excluded.standing, system = excluded.system, code = excluded.code,
         started_at = excluded.started_at, ended_at = excluded.ended_at, sensitivity = excluded.sensitivity,
+        qualifier = excluded.qualifier, medicine = excluded.medicine, reasons = excluded.reasons,
         codes = excluded.codes, sealed = excluded.sealed, occurred = excluded.occurred
     where excluded.sequence > t.sequence";
 
@@ -29,9 +32,10 @@ const UPSERT_PATIENTS: &str = "
 
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
     apply_patients(tx, events).await?;
+    medicines::apply(tx, events, keyring, NAME).await?;
     let events = rows::latest(events, |event| section_of(event).is_some());
     let sections: Vec<_> = events.iter().filter_map(|event| section_of(event)).map(Section::as_str).collect();
-    let concepts = events.iter().map(|event| rows::concept_code(details::main_concept(event.fact.resource())));
+    let concepts = events.iter().map(|event| rows::code_of(event.fact.resource()));
     let (systems, codes): (Vec<_>, Vec<_>) = concepts.map(Option::unzip).unzip();
     sqlx::query(UPSERT)
         .bind(events.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
@@ -46,6 +50,9 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(events.iter().map(|event| rows::stands_at(event)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| section::ended_at(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| sensitivity(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| stance(event.fact.resource()).qualifier()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| medicines::medicine(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| medicines::reasons(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| rows::codes(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| stated(event)).collect::<Vec<_>>())

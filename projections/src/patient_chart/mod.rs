@@ -40,7 +40,7 @@ impl ReadModel for PatientChart {
     fn wants(&self, aggregate_type: &str) -> bool {
         matches!(
             aggregate_type,
-            "Patient" | "Condition" | "Allergy" | "MedicationOrder" | "Encounter" | "ClinicalRecord"
+            "Patient" | "Condition" | "Allergy" | "MedicationOrder" | "Encounter" | "ClinicalRecord" | "DirectoryEntry"
         )
     }
 
@@ -50,8 +50,9 @@ impl ReadModel for PatientChart {
 
     async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
         let entries = sqlx::query("delete from entries where patient = $1").bind(subject).execute(&mut *tx).await?;
-        let patients = sqlx::query("delete from patients where patient = $1").bind(subject).execute(tx).await?;
-        Ok(entries.rows_affected() + patients.rows_affected())
+        let patients = sqlx::query("delete from patients where patient = $1").bind(subject).execute(&mut *tx).await?;
+        let medicines = sqlx::query("delete from medicines where medicine = $1").bind(subject).execute(tx).await?;
+        Ok(entries.rows_affected() + patients.rows_affected() + medicines.rows_affected())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use nexus_domain::fhir::naming;
 use nexus_web::problem::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{NAME, Section, context};
+use crate::medicines;
 use crate::query_api::{Access, Part, QueryApi, Sealed, database_problem, page};
 use crate::rows::StatedTime;
 
@@ -22,12 +24,17 @@ pub struct ChartEntry {
     pub id: Uuid,
     #[schema(example = "active")]
     pub status: Option<String>,
+    /// What changes how it is to be taken: `unconfirmed`, `provisional`, `differential`, `refuted`, `not-to-be-given`,
+    /// `proposal`, `plan`, `option`, `not-done`, `not-taken`, `subpotent`. Null where it is simply so.
+    #[schema(example = "differential")]
+    pub qualifier: Option<String>,
     #[schema(example = "http://snomed.info/sct")]
     pub system: Option<String>,
     #[schema(example = "44054006")]
     pub code: Option<String>,
+    /// What it is called: in words, else by its code, else by what kind of resource it is.
     #[schema(example = "Diabetes mellitus type 2")]
-    pub display: Option<String>,
+    pub display: String,
     /// The first moment of the clinical time; null if none is stated: then the entry stands where it was recorded.
     pub start: Option<DateTime<Utc>>,
     /// The clinical time as it was stated.
@@ -57,9 +64,12 @@ pub(super) struct Row {
     occurred: Option<Json<StatedTime>>,
     ended_at: Option<DateTime<Utc>>,
     sequence: i64,
-    sensitivity: i16,
+    qualifier: Option<String>,
+    level: i16,
     #[sqlx(json)]
-    codes: Vec<String>,
+    all_codes: Vec<String>,
+    medicine: Option<Uuid>,
+    medicine_name: Option<Vec<u8>>,
     sealed: Vec<u8>,
 }
 
@@ -71,10 +81,10 @@ struct Private {
 
 const OF_SECTIONS: &str = "
     select asked.section, resource_type, id, status, standing, system, code, started_at, occurred, ended_at, sequence,
-        sensitivity, codes, sealed
+        qualifier, level, all_codes, medicine, medicine_name, sealed
     from unnest($2::text[]) as asked (section)
     cross join lateral (
-        select * from entries
+        select * from shown
         where patient = $1 and section = asked.section and standing < 2
             and ($4::smallint is null or standing > $4
                 or (standing = $4 and (started_at < $5 or (started_at = $5 and id > $6))))
@@ -146,7 +156,7 @@ impl Row {
     }
 
     fn part(&self) -> Part<'_> {
-        Part { resource_type: &self.resource_type, codes: &self.codes, sensitivity: self.sensitivity }
+        Part { resource_type: &self.resource_type, codes: &self.all_codes, sensitivity: self.level }
     }
 
     fn sealed(&self, patient: Uuid) -> Sealed {
@@ -154,14 +164,22 @@ impl Row {
         Sealed { subject: patient, context, bytes: self.sealed.clone() }
     }
 
-    fn entry(self, private: Private) -> ChartEntry {
+    /// The medicine whose name this row has to borrow.
+    fn borrows(&self, private: Option<&Private>) -> Option<(Uuid, Vec<u8>)> {
+        private.filter(|private| private.display.is_none())?;
+        Some((self.medicine?, self.medicine_name.clone()?))
+    }
+
+    fn entry(self, private: Private, medicine: Option<String>) -> ChartEntry {
+        let display = private.display.or(medicine).unwrap_or_else(|| naming::type_in_words(&self.resource_type));
         ChartEntry {
             resource_type: self.resource_type,
             id: self.id,
             status: self.status,
+            qualifier: self.qualifier,
             system: self.system,
             code: self.code,
-            display: private.display,
+            display,
             start: self.occurred.is_some().then_some(self.started_at),
             occurred: self.occurred.map(|Json(occurred)| occurred),
             end: self.ended_at,
@@ -174,5 +192,8 @@ impl Row {
 /// Opens rows in one go.
 pub(super) async fn open(api: &QueryApi, patient: Uuid, rows: Vec<Row>) -> Result<Vec<ChartEntry>, Problem> {
     let private: Vec<Option<Private>> = api.open(rows.iter().map(|row| row.sealed(patient)).collect()).await?;
-    Ok(rows.into_iter().zip(private).filter_map(|(row, private)| Some(row.entry(private?))).collect())
+    let borrowed = rows.iter().zip(&private).map(|(row, private)| row.borrows(private.as_ref())).collect();
+    let medicines = medicines::open_names(api, NAME, borrowed).await?;
+    let opened = rows.into_iter().zip(private).zip(medicines);
+    Ok(opened.filter_map(|((row, private), medicine)| Some(row.entry(private?, medicine))).collect())
 }

@@ -53,7 +53,9 @@ struct ChartSection {
 /// Read a patient's chart.
 ///
 /// Problems, allergies, medications, encounters, procedures, immunizations and documents; what is current comes first,
-/// and what was entered in error is left out.
+/// and what was entered in
+/// error, or is changed by something that nobody here understands, is left out. What is not to be given, only planned, or
+/// not certain says so in `qualifier`.
 #[utoipa::path(
     get,
     path = "/v1/patients/{id}/chart",

@@ -1,7 +1,7 @@
 //! The sections of a chart, and which resource belongs where.
 
 use chrono::{DateTime, Utc};
-use nexus_domain::fhir::Resource;
+use nexus_domain::fhir::{Resource, Stance, stance};
 use serde::{Deserialize, Serialize};
 
 use crate::rows;
@@ -59,13 +59,21 @@ impl Section {
     }
 }
 
-/// Whether an entry is current, past or an error: 0, 1, 2.
+/// Whether an entry is current, past or not (yet) so, or not listed at all: 0, 1, 2. An order not to give a medicine, a
+/// proposal or a plan is none of what the patient takes.
 pub(super) fn standing(resource: &Resource) -> i16 {
+    match stance(resource) {
+        Stance::Error | Stance::NotUnderstood => 2,
+        Stance::Denied(_) | Stance::Meant(_) => 1,
+        Stance::Fact | Stance::Doubtful(_) => standing_of_fact(resource),
+    }
+}
+
+fn standing_of_fact(resource: &Resource) -> i16 {
     match rows::status_of(resource) {
-        Some(rows::ENTERED_IN_ERROR) => 2,
         Some(
-            "active" | "recurrence" | "relapse" | "draft" | "on-hold" | "planned" | "arrived" | "triaged"
-            | "in-progress" | "onleave" | "preparation" | "intended" | "current" | "preliminary" | "registered",
+            "active" | "recurrence" | "relapse" | "on-hold" | "planned" | "arrived" | "triaged" | "in-progress"
+            | "onleave" | "preparation" | "intended" | "current" | "preliminary" | "registered",
         ) => 0,
         // A problem or allergy without a clinical status is taken for a current one; so is a report that is final.
         None => 0,

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use chrono::Datelike;
 use nexus_domain::AnyEvent;
 use nexus_domain::access::ConsentRule;
-use nexus_domain::fhir::Resource;
+use nexus_domain::fhir::modifiers::is_understood;
+use nexus_domain::fhir::{Resource, Stance, stance};
 use nexus_domain::patient::PatientEvent;
 use nexus_event_store::Keyring;
 use serde_json::Value;
@@ -77,9 +78,9 @@ async fn apply_conditions(tx: &mut PgConnection, events: &[Event], keyring: &Key
     let codes = || concepts().map(|code| code.map(|(system, code)| (indexed(system), indexed(code))));
     let statuses = || conditions.iter().map(|event| rows::status_of(event.fact.resource()));
     // A condition in free text only has no code, and nothing to be counted by.
-    let withdrawn = statuses()
-        .zip(codes())
-        .map(|(status, code)| code.is_none() || matches!(status, Some("refuted" | rows::ENTERED_IN_ERROR)));
+    // Nor is what is doubted, refuted or not understood a fact about anybody.
+    let resources = conditions.iter().map(|event| event.fact.resource());
+    let withdrawn = resources.zip(codes()).map(|(resource, code)| code.is_none() || stance(resource) != Stance::Fact);
     sqlx::query(UPSERT_CONDITIONS)
         .bind(conditions.iter().map(|event| condition_of(keyring, event.aggregate_id)).collect::<Vec<_>>())
         .bind(conditions.iter().map(|event| member_of(keyring, event.subject)).collect::<Vec<_>>())
@@ -133,5 +134,6 @@ fn is_deceased(patient: &Resource) -> bool {
 fn is_withdrawn(event: &Event) -> bool {
     let replaced = |link: &Value| link.get("type").and_then(Value::as_str) == Some("replaced-by");
     matches!(event.fact, AnyEvent::Patient(PatientEvent::EnteredInError { .. }))
+        || !is_understood(event.fact.resource())
         || event.fact.resource().items("link").iter().any(replaced)
 }

@@ -19,7 +19,7 @@ create table member_conditions (
     system text collate "C" not null,
     code text collate "C" not null,
     status text not null,
-    -- Refuted or entered in error: not a condition to count.
+    -- Doubted, refuted, entered in error or not understood: not a condition to count.
     withdrawn boolean not null
 );
 

@@ -4,40 +4,43 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use nexus_domain::AnyEvent;
-use nexus_domain::access::{ABOUT, sensitivity};
-use nexus_domain::fhir::Resource;
+use nexus_domain::access::sensitivity;
+use nexus_domain::fhir::modifiers::is_entered_in_error;
+use nexus_domain::fhir::{naming, stance};
 use nexus_domain::observation;
 use nexus_event_store::Keyring;
-use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::context;
+use super::{context, is_of_a_patient};
+use crate::medicines;
 use crate::read_model::{ApplyError, Event};
 use crate::rows::{self, StatedTime};
 
 /// A count of notes that is not known from this batch stays as it was, and so does the place of a patient's own entry.
 const UPSERT: &str = "
     insert into entries as t (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system,
-        code, notes, sensitivity, codes, sealed, occurred, about)
+        code, notes, listed, qualifier, medicine, reasons, sensitivity, codes, sealed, occurred, about)
     select new.id, new.resource_type, new.patient, new.sequence,
         case when new.resource_type = 'Patient' then coalesce(old.occurred_at, new.occurred_at)
             else new.occurred_at end,
         new.recorded_at, new.event, new.status, new.system, new.code, coalesce(new.notes, old.notes, 0),
-        new.sensitivity, new.codes, new.sealed, new.occurred, new.about
+        new.listed, new.qualifier, new.medicine, new.reasons, new.sensitivity, new.codes, new.sealed, new.occurred,
+        new.about
     from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-        $8::text[], $9::text[], $10::text[], $11::integer[], $12::smallint[], $13::jsonb[],
-        $14::bytea[], $15::jsonb[], $16::text[])
+        $8::text[], $9::text[], $10::text[], $11::integer[], $12::boolean[], $13::text[], $14::uuid[], $15::jsonb[],
+        $16::smallint[], $17::jsonb[], $18::bytea[], $19::jsonb[], $20::text[])
         as new (id, resource_type, patient, sequence, occurred_at, recorded_at, event, status, system, code, notes,
-            sensitivity, codes, sealed, occurred, about)
+            listed, qualifier, medicine, reasons, sensitivity, codes, sealed, occurred, about)
     left join entries as old using (id, resource_type)
     on conflict (id, resource_type) do update
     set patient = excluded.patient, sequence = excluded.sequence, occurred_at = excluded.occurred_at,
         recorded_at = excluded.recorded_at, event = excluded.event, status = excluded.status,
         system = excluded.system, code = excluded.code, notes = excluded.notes,
-        sensitivity = excluded.sensitivity, codes = excluded.codes, sealed = excluded.sealed,
-        occurred = excluded.occurred, about = excluded.about
+        listed = excluded.listed, qualifier = excluded.qualifier, medicine = excluded.medicine,
+        reasons = excluded.reasons, sensitivity = excluded.sensitivity, codes = excluded.codes,
+        sealed = excluded.sealed, occurred = excluded.occurred, about = excluded.about
     where excluded.sequence > t.sequence";
 
 /// The events that state the resource anew, and with it which rules it breaks.
@@ -47,8 +50,8 @@ const STATING: &[&str] =
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
     let notes = notes_by_aggregate(events);
     let registered = registered_at(events);
-    let events = rows::latest(events, |_| true);
-    let concepts = events.iter().map(|event| rows::concept_code(concept(event.fact.resource())));
+    let events = rows::latest(events, is_of_a_patient);
+    let concepts = events.iter().map(|event| rows::code_of(event.fact.resource()));
     let (systems, codes): (Vec<_>, Vec<_>) = concepts.map(Option::unzip).unzip();
     sqlx::query(UPSERT)
         .bind(events.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
@@ -62,6 +65,10 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(systems)
         .bind(codes)
         .bind(events.iter().map(|event| notes.get(&place(event)).copied()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| !is_entered_in_error(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| stance(event.fact.resource()).qualifier()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| medicines::medicine(event.fact.resource())).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| medicines::reasons(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| sensitivity(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| rows::codes(event.fact.resource())).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
@@ -119,23 +126,7 @@ pub(super) fn name_of(event: &Event) -> String {
     full.rsplit_once('.').map_or(full.clone(), |(_, name)| name.to_owned())
 }
 
-/// What a resource is about.
-pub(super) fn concept(resource: &Resource) -> Option<&Value> {
-    let elements = ABOUT.iter().chain(&["class"]);
-    let named = elements.filter_map(|name| resource.get(name)).find(|value| rows::concept_code(Some(value)).is_some());
-    // Imaging says what it is about in its series only.
-    named.or_else(|| resource.at("/series/0/modality"))
-}
-
 fn seal(event: &Event, keyring: &Keyring) -> Vec<u8> {
     let resource = event.fact.resource();
-    rows::seal(keyring, event, &context(resource.resource_type(), event.aggregate_id), &title(resource))
-}
-
-/// The line that a person reads.
-pub(super) fn title(resource: &Resource) -> Option<&str> {
-    rows::concept_text(concept(resource))
-        .or_else(|| resource.text("title"))
-        .or_else(|| resource.text("description"))
-        .or_else(|| rows::concept_text(resource.get("code")))
+    rows::seal(keyring, event, &context(resource.resource_type(), event.aggregate_id), &naming::called(resource))
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use nexus_domain::AnyEvent;
 use nexus_domain::access::sensitivity;
+use nexus_domain::fhir::{naming, stance};
 use nexus_event_store::Keyring;
 use nexus_web::problem::Problem;
 use serde::Serialize;
@@ -10,8 +11,9 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::apply::{about, concept, name_of, stated, title};
-use super::{NAME, change_context, stated_at};
+use super::apply::{about, name_of, stated};
+use super::{NAME, change_context, is_of_a_patient, stated_at};
+use crate::medicines;
 use crate::query_api::{Part, QueryApi, Sealed, database_problem};
 use crate::read_model::{ApplyError, Event};
 use crate::rows::{self, StatedTime};
@@ -24,18 +26,19 @@ pub(crate) const WOKEN: &str = "
 
 const INSERT: &str = "
     insert into changes (partition, position, patient, id, resource_type, sequence, occurred_at, recorded_at, event,
-        status, system, code, sensitivity, codes, sealed, occurred, about)
+        status, system, code, qualifier, medicine, reasons, sensitivity, codes, sealed, occurred, about)
     select * from unnest($1::integer[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::bigint[],
-        $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::smallint[],
-        $14::jsonb[], $15::bytea[], $16::jsonb[], $17::text[])
+        $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
+        $14::uuid[], $15::jsonb[], $16::smallint[], $17::jsonb[], $18::bytea[], $19::jsonb[], $20::text[])
     on conflict (partition, position) do nothing";
 
-const AFTER: &str = "select * from changes where patient = $1 and position > $2 order by position limit $3";
+const AFTER: &str = "select * from shown_changes where patient = $1 and position > $2 order by position limit $3";
 
 /// Adds a row per event; one that is there already stays.
 pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+    let events: Vec<&Event> = events.iter().filter(|event| is_of_a_patient(event)).collect();
     let resources = || events.iter().map(|event| event.fact.resource());
-    let concepts = resources().map(|resource| rows::concept_code(concept(resource)));
+    let concepts = resources().map(rows::code_of);
     let (systems, codes): (Vec<_>, Vec<_>) = concepts.map(Option::unzip).unzip();
     sqlx::query(INSERT)
         .bind(events.iter().map(|event| event.partition).collect::<Vec<_>>())
@@ -44,17 +47,20 @@ pub(super) async fn apply(tx: &mut PgConnection, events: &[Event], keyring: &Key
         .bind(events.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
         .bind(resources().map(|resource| resource.resource_type()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.sequence).collect::<Vec<_>>())
-        .bind(events.iter().map(occurred_at).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| occurred_at(event)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.recorded_at).collect::<Vec<_>>())
-        .bind(events.iter().map(name_of).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| name_of(event)).collect::<Vec<_>>())
         .bind(resources().map(|resource| rows::status_of(resource).map(rows::column)).collect::<Vec<_>>())
         .bind(systems)
         .bind(codes)
+        .bind(resources().map(|resource| stance(resource).qualifier()).collect::<Vec<_>>())
+        .bind(resources().map(medicines::medicine).collect::<Vec<_>>())
+        .bind(resources().map(medicines::reasons).collect::<Vec<_>>())
         .bind(resources().map(sensitivity).collect::<Vec<_>>())
         .bind(resources().map(rows::codes).collect::<Vec<_>>())
         .bind(events.iter().map(|event| seal(event, keyring)).collect::<Vec<_>>())
-        .bind(events.iter().map(stated).collect::<Vec<_>>())
-        .bind(events.iter().map(about).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| stated(event)).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| about(event)).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
@@ -71,7 +77,7 @@ fn occurred_at(event: &Event) -> DateTime<Utc> {
 fn seal(event: &Event, keyring: &Keyring) -> Vec<u8> {
     let resource = event.fact.resource();
     let context = change_context(resource.resource_type(), event.aggregate_id, event.sequence);
-    rows::seal(keyring, event, &context, &title(resource))
+    rows::seal(keyring, event, &context, &naming::called(resource))
 }
 
 /// One event of a patient, as whoever follows is told.
@@ -96,10 +102,12 @@ pub struct TimelineChange {
     #[schema(example = "Recorded")]
     pub event: String,
     pub status: Option<String>,
+    /// As in the timeline.
+    pub qualifier: Option<String>,
     pub system: Option<String>,
     pub code: Option<String>,
-    /// What it is, in words.
-    pub title: Option<String>,
+    /// What it is called.
+    pub title: String,
 }
 
 #[derive(FromRow)]
@@ -116,11 +124,14 @@ pub(super) struct Row {
     recorded_at: DateTime<Utc>,
     event: String,
     status: Option<String>,
+    qualifier: Option<String>,
     system: Option<String>,
     code: Option<String>,
-    sensitivity: i16,
+    level: i16,
     #[sqlx(json)]
-    codes: Vec<String>,
+    all_codes: Vec<String>,
+    medicine: Option<Uuid>,
+    medicine_name: Option<Vec<u8>>,
     sealed: Vec<u8>,
 }
 
@@ -164,15 +175,25 @@ pub(super) async fn open(api: &QueryApi, rows: Vec<Row>) -> Result<Vec<(i64, Tim
         bytes: row.sealed.clone(),
     });
     let titles: Vec<Option<Option<String>>> = api.open(sealed.collect()).await?;
-    Ok(rows.into_iter().zip(titles).filter_map(|(row, title)| Some((row.position, row.change(title?)))).collect())
+    let borrowed = rows.iter().zip(&titles).map(|(row, title)| row.borrows(title.as_ref())).collect();
+    let medicines = medicines::open_names(api, NAME, borrowed).await?;
+    let opened = rows.into_iter().zip(titles).zip(medicines);
+    Ok(opened.filter_map(|((row, title), medicine)| Some((row.position, row.change(title?.or(medicine))))).collect())
 }
 
 impl Row {
     pub(super) fn part(&self) -> Part<'_> {
-        Part { resource_type: &self.resource_type, codes: &self.codes, sensitivity: self.sensitivity }
+        Part { resource_type: &self.resource_type, codes: &self.all_codes, sensitivity: self.level }
+    }
+
+    /// The medicine whose name this row has to borrow.
+    fn borrows(&self, title: Option<&Option<String>>) -> Option<(Uuid, Vec<u8>)> {
+        title.filter(|title| title.is_none())?;
+        Some((self.medicine?, self.medicine_name.clone()?))
     }
 
     fn change(self, title: Option<String>) -> TimelineChange {
+        let title = title.unwrap_or_else(|| naming::type_in_words(&self.resource_type));
         TimelineChange {
             position: format!("{}-{}", self.partition, self.position),
             recorded_at: self.recorded_at,
@@ -184,6 +205,7 @@ impl Row {
             sequence: self.sequence,
             event: self.event,
             status: self.status,
+            qualifier: self.qualifier,
             system: self.system,
             code: self.code,
             title,

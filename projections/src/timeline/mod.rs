@@ -8,10 +8,12 @@ mod routes;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use nexus_domain::AnyEvent;
 use nexus_event_store::Keyring;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::medicines;
 use crate::read_model::{ApplyError, Event, ReadModel};
 
 pub(crate) use changes::WOKEN;
@@ -37,23 +39,30 @@ impl ReadModel for Timeline {
         include_str!("schema.sql")
     }
 
-    fn wants(&self, aggregate_type: &str) -> bool {
-        aggregate_type != "DirectoryEntry"
+    /// Of the directory it keeps the names of medicines.
+    fn wants(&self, _: &str) -> bool {
+        true
     }
 
     async fn apply(&self, tx: &mut PgConnection, events: &[Event], keyring: &Keyring) -> Result<(), ApplyError> {
+        medicines::apply(tx, events, keyring, NAME).await?;
         apply::apply(tx, events, keyring).await?;
         changes::apply(tx, events, keyring).await
     }
 
     async fn forget(&self, tx: &mut PgConnection, subject: Uuid, _: &Keyring) -> Result<u64, ApplyError> {
         let mut forgotten = 0;
-        for table in ["entries", "changes"] {
-            let delete = format!("delete from {table} where patient = $1");
+        for (table, column) in [("entries", "patient"), ("changes", "patient"), ("medicines", "medicine")] {
+            let delete = format!("delete from {table} where {column} = $1");
             forgotten += sqlx::query(&delete).bind(subject).execute(&mut *tx).await?.rows_affected();
         }
         Ok(forgotten)
     }
+}
+
+/// Whether an event stands in somebody's timeline.
+fn is_of_a_patient(event: &Event) -> bool {
+    !matches!(event.fact, AnyEvent::DirectoryEntry(_))
 }
 
 /// What the seal of a change is bound to.

@@ -1,6 +1,7 @@
 //! A stretch of a timeline, in either direction.
 
 use chrono::{DateTime, Utc};
+use nexus_domain::fhir::naming;
 use nexus_web::problem::Problem;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
@@ -8,6 +9,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{NAME, context, stated_at};
+use crate::medicines;
 use crate::query_api::{Access, Part, QueryApi, Sealed, database_problem, page};
 use crate::rows::StatedTime;
 
@@ -31,10 +33,15 @@ pub struct TimelineEntry {
     #[schema(example = "Recorded")]
     pub event: String,
     pub status: Option<String>,
+    /// What changes how it is to be taken: `not-understood`, `unconfirmed`, `provisional`, `differential`, `refuted`,
+    /// `not-to-be-given`, `not-to-be-done`, `proposal`, `plan`, `option`, `not-done`, `not-taken`, `potential`, `subpotent`.
+    /// Null where it is simply so.
+    #[schema(example = "differential")]
+    pub qualifier: Option<String>,
     pub system: Option<String>,
     pub code: Option<String>,
-    /// What it is, in words.
-    pub title: Option<String>,
+    /// What it is called: in words, else by its code, else by what kind of resource it is.
+    pub title: String,
     /// How many rules the recorded history breaks.
     pub notes: i32,
     /// The version of the resource.
@@ -68,23 +75,26 @@ pub(super) struct Row {
     recorded_at: DateTime<Utc>,
     event: String,
     status: Option<String>,
+    qualifier: Option<String>,
     system: Option<String>,
     code: Option<String>,
     notes: i32,
-    sensitivity: i16,
+    level: i16,
     #[sqlx(json)]
-    codes: Vec<String>,
+    all_codes: Vec<String>,
+    medicine: Option<Uuid>,
+    medicine_name: Option<Vec<u8>>,
     sealed: Vec<u8>,
 }
 
 const OLDER: &str = "
-    select * from entries
-    where patient = $1 and ($2::timestamptz is null or (occurred_at, resource_type, id) < ($2, $3, $4))
+    select * from shown
+    where patient = $1 and listed and ($2::timestamptz is null or (occurred_at, resource_type, id) < ($2, $3, $4))
     order by occurred_at desc, resource_type desc, id desc limit $5";
 
 const NEWER: &str = "
-    select * from entries
-    where patient = $1 and ($2::timestamptz is null or (occurred_at, resource_type, id) > ($2, $3, $4))
+    select * from shown
+    where patient = $1 and listed and ($2::timestamptz is null or (occurred_at, resource_type, id) > ($2, $3, $4))
     order by occurred_at, resource_type, id limit $5";
 
 /// Reads from a key (or from the end of time) in a direction what the caller is shown.
@@ -138,7 +148,10 @@ pub(super) async fn open(api: &QueryApi, patient: Uuid, rows: Vec<Row>) -> Resul
         bytes: row.sealed.clone(),
     });
     let titles: Vec<Option<Option<String>>> = api.open(sealed.collect()).await?;
-    Ok(rows.into_iter().zip(titles).filter_map(|(row, title)| Some(row.entry(title?))).collect())
+    let borrowed = rows.iter().zip(&titles).map(|(row, title)| row.borrows(title.as_ref())).collect();
+    let medicines = medicines::open_names(api, NAME, borrowed).await?;
+    let opened = rows.into_iter().zip(titles).zip(medicines);
+    Ok(opened.filter_map(|((row, title), medicine)| Some(row.entry(title?.or(medicine)))).collect())
 }
 
 impl Row {
@@ -147,10 +160,17 @@ impl Row {
     }
 
     fn part(&self) -> Part<'_> {
-        Part { resource_type: &self.resource_type, codes: &self.codes, sensitivity: self.sensitivity }
+        Part { resource_type: &self.resource_type, codes: &self.all_codes, sensitivity: self.level }
+    }
+
+    /// The medicine whose name this row has to borrow.
+    fn borrows(&self, title: Option<&Option<String>>) -> Option<(Uuid, Vec<u8>)> {
+        title.filter(|title| title.is_none())?;
+        Some((self.medicine?, self.medicine_name.clone()?))
     }
 
     fn entry(self, title: Option<String>) -> TimelineEntry {
+        let title = title.unwrap_or_else(|| naming::type_in_words(&self.resource_type));
         TimelineEntry {
             occurred_at: stated_at(self.occurred_at, self.occurred.as_ref(), &self.resource_type),
             occurred: self.occurred.map(|Json(occurred)| occurred),
@@ -160,6 +180,7 @@ impl Row {
             id: self.id,
             event: self.event,
             status: self.status,
+            qualifier: self.qualifier,
             system: self.system,
             code: self.code,
             title,

@@ -27,7 +27,7 @@ impl ReadModel for WardCensus {
     }
 
     fn version(&self) -> i32 {
-        1
+        2
     }
 
     fn schema_sql(&self) -> &'static str {

@@ -96,28 +96,28 @@ async fn every_route_answers_every_role_as_the_policy_says() {
 }
 
 /// Somebody who is in the directory.
-struct Clinician {
+pub struct Clinician {
     token: String,
-    practitioner: Uuid,
+    pub practitioner: Uuid,
     organization: Uuid,
 }
 
 impl Clinician {
-    fn new(world: &World, role: Role) -> Self {
+    pub fn new(world: &World, role: Role) -> Self {
         let (practitioner, organization) = (Uuid::new_v4(), Uuid::new_v4());
         Self { token: world.issuer.token_of(role, practitioner, Some(organization)), practitioner, organization }
     }
 
-    async fn get(&self, world: &World, path: &str) -> Answer {
+    pub async fn get(&self, world: &World, path: &str) -> Answer {
         world.get_with(&self.token, path, &[]).await
     }
 
-    async fn status(&self, world: &World, path: &str) -> u16 {
+    pub async fn status(&self, world: &World, path: &str) -> u16 {
         self.get(world, path).await.status.as_u16()
     }
 }
 
-fn encounter(patient: Uuid, status: &str, practitioner: Option<Uuid>, organization: Option<Uuid>) -> Value {
+pub fn encounter(patient: Uuid, status: &str, practitioner: Option<Uuid>, organization: Option<Uuid>) -> Value {
     let mut encounter = json!({
         "resourceType": "Encounter", "id": Uuid::new_v4(), "status": status, "subject": reference("Patient", patient),
         "class": {"code": "AMB"}, "period": {"start": "2026-01-01T08:00:00Z"}

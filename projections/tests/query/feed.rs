@@ -249,7 +249,7 @@ async fn an_id_of_another_feed_or_from_long_ago_is_refused() {
 async fn a_feed_ends_with_the_care_for_the_patient() {
     let ward = Ward::new(QUICK).await;
     let mut client = ward.open(None).await;
-    sqlx::query("update access_grants_v1.care set counts_until = now() where patient = $1")
+    sqlx::query("update access_grants_v2.care set counts_until = now() where patient = $1")
         .bind(ward.id)
         .execute(&ward.world.read)
         .await

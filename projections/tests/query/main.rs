@@ -15,6 +15,8 @@ mod fhir;
 mod forgetting;
 mod invariance;
 mod killed;
+mod meaning;
+mod modifiers;
 mod orders;
 mod oversize;
 mod own_write;

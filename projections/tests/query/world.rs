@@ -179,7 +179,7 @@ impl World {
     /// Says that the clinicians' organization cares for a patient, without an encounter that would show elsewhere.
     pub async fn take_into_care(&self, patient: Uuid) {
         sqlx::query(
-            "insert into access_grants_v1.care
+            "insert into access_grants_v2.care
              values ($1, $2, 1, '{}', array[$3::uuid], '-infinity', 'infinity')",
         )
         .bind(Uuid::new_v4())

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Resource;
 
-pub use stance::{Stance, coded_status, is_entered_in_error, stance, status};
+pub use stance::{Stance, coded_status, has_error_status, is_entered_in_error, stance, status};
 
 /// Whether all that changes the meaning of a resource is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -94,9 +94,13 @@ fn is_system_of(system: &str, element: &str) -> bool {
 
 /// Whether the resource says that it should not have been recorded.
 pub fn is_entered_in_error(resource: &Resource) -> bool {
+    has_error_status(resource) || has_tag(resource, RETRACTED.0, RETRACTED.1)
+}
+
+/// The same in an element of its own: without the tag that types get which have none.
+pub fn has_error_status(resource: &Resource) -> bool {
     own_status(resource) == Some(ENTERED_IN_ERROR)
         || coded_status(resource, "verificationStatus") == Some(ENTERED_IN_ERROR)
-        || has_tag(resource, RETRACTED.0, RETRACTED.1)
 }
 
 /// The element that the type has for it (<https://hl7.org/fhir/R4/resourcelist.html>).

@@ -80,3 +80,35 @@ fn a_resource_says_how_it_is_to_be_taken() {
         assert_eq!((stance(&resource), status(&resource)), (expected, shown), "{json}");
     }
 }
+
+#[test]
+fn every_modifier_element_of_r4_is_decided_about_and_nothing_else() {
+    let elements: Vec<String> = decisions::elements().collect();
+    assert!(elements.len() > 900, "the whole of R4: {}", elements.len());
+    let undecided: Vec<_> = elements.iter().filter(|element| decisions::decision(element).is_none()).collect();
+    assert!(undecided.is_empty(), "nobody decided about {undecided:?}");
+    for row in decisions::ROWS {
+        let meant =
+            elements.iter().filter(|element| decisions::decision(element).is_some_and(|it| std::ptr::eq(it, row)));
+        assert!(meant.count() > 0, "{:?} decides about nothing", row.elements);
+        for exact in row.elements.iter().filter(|pattern| !pattern.contains('*')) {
+            assert!(elements.iter().any(|element| element == exact), "{exact} is no modifier element of R4");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_r4_is_missing_from_the_list() {
+    for resource_type in crate::fhir::resource_types::RESOURCE_TYPES {
+        assert!(decisions::R4.lines().any(|line| line.starts_with(&format!("{resource_type} "))), "{resource_type}");
+    }
+}
+
+#[test]
+fn the_page_says_what_was_decided() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/modifiers.md");
+    if std::env::var_os("NEXUS_UPDATE").is_some() {
+        std::fs::write(&path, decisions::page()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), decisions::page(), "run with NEXUS_UPDATE=1");
+}
