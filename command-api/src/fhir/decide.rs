@@ -11,7 +11,7 @@ use nexus_domain::condition::Condition;
 use nexus_domain::consent::Consent;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::encounter::Encounter;
-use nexus_domain::fhir::{Resource, references, rewrite_references};
+use nexus_domain::fhir::{Resource, references};
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::observation::Observation;
 use nexus_domain::patient::{Patient, may_share_number};
@@ -26,6 +26,7 @@ use super::in_resource;
 use super::known::Known;
 use super::resolve::{Resolved, faults, named_by};
 use super::succession::{Otherwise, Way, refused, way};
+use super::versions::Versions;
 use crate::claims::in_places;
 use crate::executor::{Lean, Standing, new_event};
 use crate::existence::{Named, is_foreign};
@@ -51,23 +52,21 @@ pub fn decide(
     now: DateTime<Utc>,
 ) -> Result<Decision, Refusal> {
     let inside = owners_inside(&resolved);
+    let mut versions = Versions::of(&resolved, &known);
     let mut decider = Decider { kind, known, inside, taken, now, group: Group::default() };
     let (patients, others): (Vec<_>, Vec<_>) =
         resolved.into_iter().partition(|resolved| resolved.aggregate_type == Patient::TYPE);
     // What names a version of another entry comes after it.
     let (versioned, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|resolved| !resolved.versions.is_empty());
     let (mut told, mut faults) = (Vec::new(), Vec::new());
-    let mut versions = HashMap::new();
-    let keep_versions = !versioned.is_empty();
     let mut patients_refused = HashSet::new();
     for mut resolved in patients.into_iter().chain(others).chain(versioned) {
         let (index, id, subject) = (resolved.entry.index, resolved.entry.id, resolved.subject);
-        settle_versions(&mut resolved, &versions);
+        let stated = resolved.entry.stated.version_id.clone();
+        versions.settle(&mut resolved);
         match decider.decide(resolved) {
             Ok(about_it) => {
-                if let (true, Some(sequence)) = (keep_versions, about_it.sequence) {
-                    versions.insert((about_it.resource_type.clone(), about_it.id), sequence);
-                }
+                versions.became(stated, &about_it);
                 told.push((index, about_it));
             }
             Err(Refusal::Faults(found)) => {
@@ -322,21 +321,6 @@ impl Decider<'_> {
             self.group.expect_tail(subject, Allergy::TYPE, *until);
         }
     }
-}
-
-/// A version that an entry has elsewhere is the one here that it becomes. Where that is not known, the reference leads to
-/// the resource in whatever version, and a note says so.
-fn settle_versions(resolved: &mut Resolved, here: &HashMap<Named, i64>) {
-    let Some(resource) = resolved.entry.resource.as_mut().filter(|_| !resolved.versions.is_empty()) else { return };
-    let (versions, mut lost) = (&resolved.versions, false);
-    rewrite_references(resource, &mut |text| {
-        let named = versions.get(text)?;
-        let name = format!("{}/{}", named.0, named.1);
-        let version = here.get(named);
-        lost |= version.is_none();
-        Some(version.map_or_else(|| name.clone(), |sequence| format!("{name}/_history/{sequence}")))
-    });
-    resolved.version_lost |= lost;
 }
 
 /// Whose the resources of a group are; nothing if they are all one patient's, as they nearly always are.

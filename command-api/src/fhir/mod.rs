@@ -17,6 +17,7 @@ mod own;
 mod resolve;
 mod succession;
 mod transaction;
+mod versions;
 
 use std::time::Duration;
 

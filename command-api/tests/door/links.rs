@@ -101,7 +101,8 @@ async fn a_version_of_the_source_becomes_the_one_here_and_ours_stays() {
         from(&base, id, during("Patient/p.1", &target, &format!("{base}/{target}")))
     };
     let visit = json!({
-        "resourceType": "Encounter", "status": "finished", "subject": {"reference": "Patient/p.1"},
+        "resourceType": "Encounter", "meta": {"versionId": "17", "lastUpdated": "2026-01-01T00:00:00Z"},
+        "status": "finished", "subject": {"reference": "Patient/p.1"},
         "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}
     });
     let entries = [
@@ -117,6 +118,14 @@ async fn a_version_of_the_source_becomes_the_one_here_and_ours_stays() {
     assert_eq!(named(world.resource("Observation", places[0].1).await), [json!(ours), json!(ours)]);
     let again = post_bundle(&service, &bundle("transaction", &entries)).await.expect(200);
     assert_eq!(statuses(&again), ["200 OK"; 3]);
+
+    // The next night: the encounter has changed, and what names its older version still does.
+    let mut newer = entries.clone();
+    newer[1]["resource"]["meta"] = json!({"versionId": "18", "lastUpdated": "2026-01-02T00:00:00Z"});
+    newer[1]["resource"]["length"] = json!({"value": 20, "unit": "min"});
+    let answer = post_bundle(&service, &bundle("transaction", &newer)).await.expect(200);
+    assert_eq!(answer.json()["entry"][1]["response"]["etag"], "W/\"2\"");
+    assert_eq!(answer.json()["entry"][0]["response"]["etag"], "W/\"1\"");
 
     // What came before has versions of its own here: which one the source means can't be told.
     let later = post_bundle(&service, &bundle("transaction", &[stated("v-1/_history/16", "b")])).await.expect(200);

@@ -164,7 +164,7 @@ mod tests {
         let all = followed(json!({
             "resourceType": "DocumentReference",
             "url": "here", "implicitRules": "here", "identifier": [{"system": "here", "value": "here"}],
-            "meta": {"profile": ["here"]}, "instantiatesCanonical": ["here"], "instantiatesUri": ["here", "there"],
+            "meta": {"profile": ["here"]}, "instantiatesCanonical": ["here"], "instantiatesUri": ["here", "yonder"],
             "content": [{"attachment": {"url": "here", "title": "here"}}],
             "contained": [{"resourceType": "ValueSet", "url": "here", "relatedArtifact": [{"url": "here"}]}],
             "extension": [{"url": "here", "valueUrl": "here"}, {"url": "here", "valueUuid": "here"}],
@@ -177,7 +177,7 @@ mod tests {
             json!({
                 "resourceType": "DocumentReference",
                 "url": "here", "implicitRules": "here", "identifier": [{"system": "here", "value": "here"}],
-                "meta": {"profile": ["here"]}, "instantiatesCanonical": ["here"], "instantiatesUri": ["Url", "there"],
+                "meta": {"profile": ["here"]}, "instantiatesCanonical": ["here"], "instantiatesUri": ["Url", "yonder"],
                 "content": [{"attachment": {"url": "Url", "title": "here"}}],
                 "contained": [{"resourceType": "ValueSet", "url": "here", "relatedArtifact": [{"url": "Url"}]}],
                 "extension": [{"url": "here", "valueUrl": "Url"}, {"url": "here", "valueUuid": "Uuid"}],
@@ -197,7 +197,7 @@ mod tests {
                 r#"<img alt="a > b" src='Url'/><a class='x' href = "Url">"#,
             ),
             (r#"<abbr href="here"><p src="here">"#, r#"<abbr href="here"><p src="here">"#),
-            (r#"<a data-href="here" href="there">é</a>"#, r#"<a data-href="here" href="there">é</a>"#),
+            (r#"<a data-href="here" href="yonder">é</a>"#, r#"<a data-href="here" href="yonder">é</a>"#),
             (r#"<a href="here"#, r#"<a href="here"#),
             (r#"<a href=here>"#, r#"<a href=here>"#),
             ("href src < a", "href src < a"),
