@@ -7,6 +7,7 @@ use nexus_domain::patient::Patient;
 use nexus_domain::types::{Claim, ClaimChange, ClaimKind};
 use nexus_domain::{ReadError, Record, read};
 use nexus_event_store::{ClaimRules, Claimed, StoredEvent};
+use uuid::Uuid;
 
 use crate::executor::stored_claim;
 
@@ -45,6 +46,7 @@ fn claimed(
 fn claimed_by<A: Record>(events: Vec<StoredEvent>) -> Result<Claimed, ReadError> {
     let mut state = A::default();
     let (mut held, mut given_up) = (Vec::<Claim>::new(), Vec::<Claim>::new());
+    let id = events.first().map(|event| event.header.aggregate_id).unwrap_or_default();
     let mut read_all = Vec::with_capacity(events.len());
     for StoredEvent { header, payload, .. } in events {
         read_all.extend(read::<A>(&header.event_type, &header.event_version, payload)?);
@@ -65,7 +67,24 @@ fn claimed_by<A: Record>(events: Vec<StoredEvent>) -> Result<Claimed, ReadError>
         state.apply(event);
     }
     let stored = |claims: Vec<Claim>| claims.into_iter().map(stored_claim).collect();
+    let held = held.into_iter().map(|claim| place_after_loss(claim, id)).collect();
+    let given_up = given_up.into_iter().flat_map(places_after_loss).collect();
     Ok(Claimed { held: stored(held), given_up: stored(given_up) })
+}
+
+/// Nobody knows any more who had which place of a directory identifier. The first one is left to whoever has it; several
+/// bearers whose events came back share it out by their ids.
+fn place_after_loss(claim: Claim, id: Uuid) -> Claim {
+    if claim.kind != ClaimKind::DirectoryIdentifier {
+        return claim;
+    }
+    let mut places = claim.places().split_off(1);
+    let number = usize::try_from(id.as_u128() % places.len() as u128).unwrap_or_default();
+    places.swap_remove(number)
+}
+
+fn places_after_loss(claim: Claim) -> Vec<Claim> {
+    if claim.kind == ClaimKind::DirectoryIdentifier { claim.places_given_up() } else { vec![claim] }
 }
 
 #[cfg(test)]
@@ -73,7 +92,6 @@ mod tests {
     use chrono::Utc;
     use nexus_event_store::{Header, Metadata};
     use serde_json::{Value, json};
-    use uuid::Uuid;
 
     use super::*;
 
@@ -113,6 +131,18 @@ mod tests {
         assert_eq!(claimed(vec![registered("1"), updated("2")]), moved);
         let back = Claimed { held: vec![numbered("1")], given_up: vec![numbered("2")] };
         assert_eq!(claimed(vec![registered("1"), updated("2"), updated("1")]), back);
+    }
+
+    /// Or the bearer before the loss would no longer count.
+    #[test]
+    fn after_a_loss_nobody_takes_the_first_place_of_another() {
+        let claim = Claim::directory_identifier("Organization", "urn:vat", "9");
+        for id in 0..6 {
+            let place = place_after_loss(claim.clone(), Uuid::from_u128(id));
+            assert!(place.is_further_place() && claim.places().contains(&place));
+        }
+        let number = Claim::medical_record_number("urn:clinic", "9");
+        assert_eq!(place_after_loss(number.clone(), Uuid::from_u128(1)), number);
     }
 
     #[test]

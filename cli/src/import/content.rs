@@ -104,6 +104,9 @@ pub struct Identified {
 
 /// An entry of a bundle as that of a batch; nothing for what a search says about itself.
 fn item(shape: Shape, index: usize, raw: &str) -> Result<Option<Item>, String> {
+    if shape == Shape::Batch {
+        return Ok(Some(Item { entry: minified(raw), name: None }));
+    }
     let broken = |_| "the entry is none".to_owned();
     let parts: EntryParts = serde_json::from_str(raw).map_err(broken)?;
     let asked = parts.request.filter(|_| shape != Shape::Holding);
@@ -162,7 +165,7 @@ pub fn wrap(place: usize, text: &str, base: Option<&str>) -> Result<Vec<Item>, s
         let items = top
             .entries
             .iter()
-            .map(|raw| item(Shape::Batch, place, raw.get()).ok().flatten().unwrap_or_else(|| as_is(raw)));
+            .map(|raw| item(Shape::History, place, raw.get()).ok().flatten().unwrap_or_else(|| as_is(raw)));
         return Ok(items.collect());
     }
     let full_url = match &resource.id {

@@ -419,10 +419,12 @@ mod tests {
 
     #[tokio::test]
     async fn lines_become_batches_that_keep_every_digit() {
-        let line = format!(r#"{{"resourceType":"Observation","id":"{ID}","v":1.50}}"#);
-        let content = format!("{line}\n").repeat(LINES_PER_REQUEST + 1);
+        let line_of = |id: &str| format!(r#"{{"resourceType":"Observation","id":"{id}","v":1.50}}"#);
+        let line = line_of(ID);
+        let before: Vec<String> = (0..LINES_PER_REQUEST).map(|number| line_of(&format!("o{number}"))).collect();
+        let content = format!("{}\n{line}\n", before.join("\n"));
         let taken = taken_of("o.ndjson", &content, Selection::Everything).await;
-        let [Ok(first), Ok(second)] = &taken[..] else { panic!("{taken:?}") };
+        let [Ok(first), Ok(second)] = &taken[..] else { panic!("{} requests", taken.len()) };
         assert_eq!(first.entries, (0..LINES_PER_REQUEST).collect::<Vec<_>>());
         assert_eq!(second.entries, [LINES_PER_REQUEST]);
         assert_eq!(first.weight + second.weight, content.len() as u64);
