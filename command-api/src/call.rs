@@ -130,7 +130,12 @@ fn bad_tag() -> Problem {
 
 /// The draft has the key as a structured-field string, `"8e03…"`; a bare one is as common and taken too.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    // Of two, a proxy and we might each believe another one.
+    if values.next().is_some() {
+        return Err(bad_key());
+    }
     let text = value.to_str().map_err(|_| bad_key())?.trim();
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
@@ -141,13 +146,18 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// `"3"`, and `W/"3"` as FHIR writes it.
 fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().map_err(|_| bad_tag())?.trim();
-    if text == "*" {
-        return Ok(Some(IfMatch::Any));
+    let mut sequences = Vec::new();
+    // Several fields mean the same as one with commas (RFC 9110, section 5.3).
+    for value in headers.get_all(header::IF_MATCH) {
+        let text = value.to_str().map_err(|_| bad_tag())?.trim();
+        if text == "*" {
+            return Ok(Some(IfMatch::Any));
+        }
+        for tag in text.split(',') {
+            sequences.push(entity_tag(tag.trim()).ok_or_else(bad_tag)?);
+        }
     }
-    let sequences: Option<Vec<i64>> = text.split(',').map(|tag| entity_tag(tag.trim())).collect();
-    sequences.map(|sequences| Some(IfMatch::OneOf(sequences))).ok_or(bad_tag())
+    Ok((!sequences.is_empty()).then_some(IfMatch::OneOf(sequences)))
 }
 
 /// The sequence in an entity tag.
@@ -210,6 +220,8 @@ mod tests {
         for bad in ["3", "\"x\"", "\"-1\"", "\"\"", "\"99999999999999999999\""] {
             assert!(read(bad).is_err(), "{bad}");
         }
+        let several = ["\"3\"", "W/\"4\", \"7\""].map(|value| (header::IF_MATCH, HeaderValue::from_static(value)));
+        assert_eq!(if_match(&several.into_iter().collect()).unwrap(), Some(IfMatch::OneOf(vec![3, 4, 7])));
         assert!(!IfMatch::Any.holds(0) && IfMatch::Any.holds(1) && !IfMatch::OneOf(vec![3]).holds(2));
     }
 
@@ -219,6 +231,8 @@ mod tests {
         assert_eq!(read("\"a-1\"").unwrap().as_deref(), Some("a-1"));
         assert_eq!(read("a-1").unwrap().as_deref(), Some("a-1"));
         assert!(read("").is_err() && read("\"\"").is_err());
+        let twice = ["a-1", "a-2"].map(|value| (IDEMPOTENCY_KEY, HeaderValue::from_static(value)));
+        assert!(idempotency_key(&twice.into_iter().collect()).is_err());
     }
 
     #[test]
