@@ -1,4 +1,5 @@
-//! The directory: practitioners, organizations, locations and the like. Facts about no patient.
+//! The directory: practitioners, organizations, locations and the like. Facts about no patient, such as devices that nobody
+//! has, groups, and observations about places.
 
 use axum::extract::State;
 use nexus_auth::policy::Action;

@@ -11,7 +11,7 @@ use nexus_domain::clinical_record::ClinicalRecord;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::fhir::{Reference, Resource, patient_of, references};
 use nexus_domain::patient::Patient;
-use nexus_domain::{AnyEvent, Fact, aggregate_for};
+use nexus_domain::{AnyEvent, Fact, aggregate_for, homes};
 use nexus_event_store::{Error, EventLog, KeyError, StoredEvent};
 use uuid::Uuid;
 
@@ -60,6 +60,9 @@ impl Existence {
         let before: HashSet<&str> =
             standing.state.resource().into_iter().flat_map(references).map(|(_, text)| text).collect();
         let resource = event.resource();
+        if standing.sequence == 0 {
+            self.check_home::<A>(resource).await?;
+        }
         let added: Vec<(String, &str)> =
             references(resource).into_iter().filter(|(_, text)| !before.contains(text)).collect();
         let wanted = ours(resource, &added);
@@ -78,6 +81,20 @@ impl Existence {
             None => Ok(()),
             Some(pointer) => Err(Refusal::Faults(vec![Fault::unresolved(pointer)])),
         }
+    }
+
+    /// A resource is kept in one place. Only these two keep types that others keep, too, under ids that a caller chooses.
+    async fn check_home<A: Lean>(&self, resource: &Resource) -> Result<(), Refusal> {
+        let Some(id) = resource.id().filter(|_| matches!(A::TYPE, DirectoryEntry::TYPE | ClinicalRecord::TYPE)) else {
+            return Ok(());
+        };
+        let named = (resource.resource_type().to_owned(), id);
+        for home in homes(&named.0).filter(|home| *home != A::TYPE) {
+            if self.look_up_at(home, &named).await?.is_some() {
+                return Err(Refusal::Faults(vec![Fault::of(&nexus_domain::Refusal::AlreadyRecorded)]));
+            }
+        }
+        Ok(())
     }
 
     /// Whose each of these resources is. What does not exist, or not as this type, has no entry.
@@ -99,21 +116,28 @@ impl Existence {
         Ok(owners)
     }
 
-    /// Most aggregates keep resources of one type, so that the row says all. Two keep many: there the type is under seal.
     async fn look_up(&self, named: Named) -> Result<(Named, Option<Uuid>), LoadError> {
-        let owner = match aggregate_for(&named.0) {
-            None => None,
-            Some(many @ (DirectoryEntry::TYPE | ClinicalRecord::TYPE)) => {
-                let first = self.first_event(many, named.1).await?;
-                first.filter(|(resource_type, _)| *resource_type == named.0).map(|(_, subject)| subject)
+        let mut owner = None;
+        for home in homes(&named.0) {
+            owner = self.look_up_at(home, &named).await?;
+            if owner.is_some() {
+                break;
             }
-            Some(one) => self.log.subject_of(one, named.1).await?,
-        };
+        }
         let owner = match owner {
             Some(owner) if self.is_erased(owner).await? => None,
             owner => owner,
         };
         Ok((named, owner))
+    }
+
+    /// Most aggregates keep resources of one type, so that the row says all. Two keep many: there the type is under seal.
+    async fn look_up_at(&self, home: &'static str, (resource_type, id): &Named) -> Result<Option<Uuid>, LoadError> {
+        if matches!(home, DirectoryEntry::TYPE | ClinicalRecord::TYPE) {
+            let first = self.first_event(home, *id).await?;
+            return Ok(first.filter(|(of_type, _)| of_type == resource_type).map(|(_, subject)| subject));
+        }
+        Ok(self.log.subject_of(home, *id).await?)
     }
 
     /// Whether nothing of this subject is there any more.
@@ -145,7 +169,8 @@ impl Existence {
 /// Whether a resource is another patient's. To mention another patient is no fault by itself: a mother, a payer, a
 /// duplicate.
 pub fn is_foreign(named: &Named, owner: Uuid, subject: Option<Uuid>) -> bool {
-    let of_a_patient = !matches!(aggregate_for(&named.0), Some(Patient::TYPE | DirectoryEntry::TYPE));
+    // What is about nobody is its own.
+    let of_a_patient = named.0 != Patient::TYPE && owner != named.1;
     of_a_patient && Some(owner) != subject
 }
 

@@ -3,11 +3,13 @@
 use axum::extract::State;
 use nexus_auth::policy::Action;
 use nexus_domain::clinical_record::ClinicalRecord;
-use nexus_domain::fhir::{Resource, patient_of};
-use nexus_domain::{Record, aggregate_for};
+use nexus_domain::fhir::{Homeless, Resource, Whose, whose};
+use nexus_domain::types::FormError;
+use nexus_domain::{Record, homes};
 use nexus_web::json::JsonLimits;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 use crate::accepted::{Accepted, AcceptedBody};
 use crate::app::App;
@@ -25,7 +27,7 @@ pub fn routes() -> OpenApiRouter<App> {
 /// The resource belongs to this aggregate, under this type and id if they are given by the path.
 pub(crate) fn filed_as<A: Record>(resource: &mut Resource, path: Option<&TypedId>) -> Result<(), Refusal> {
     let wrong = |pointer, detail| Err(Refusal::Faults(vec![Fault::invalid(pointer, "wrong-resource-type", detail)]));
-    if aggregate_for(resource.resource_type()) != Some(A::TYPE) {
+    if homes(resource.resource_type()).all(|home| home != A::TYPE) {
         return wrong("/resourceType", "Resources of this type are taken by another route.");
     }
     let Some(path) = path else { return Ok(()) };
@@ -45,6 +47,24 @@ pub(crate) fn is_of_type<A: Record>(standing: &Standing<A>, resource_type: &str)
     if of_type { Ok(()) } else { Err(Refusal::NotFound) }
 }
 
+/// A resource that names nobody and nothing is filed as this patient's.
+fn is_about(resource: &Resource, patient: Uuid) -> Result<(), Refusal> {
+    match whose(resource) {
+        Whose::Patient(named) if named != patient => {
+            let detail = "The resource names another patient.";
+            Err(Refusal::Faults(vec![Fault::invalid("", "subject-changed", detail)]))
+        }
+        Whose::About(_) => {
+            let detail = "The resource says that it is about something else than a patient.";
+            Err(Refusal::Faults(vec![Fault::invalid("", "subject-changed", detail)]))
+        }
+        Whose::Unknown(homeless) if homeless != Homeless::Unnamed => {
+            Err(Refusal::Faults(vec![Fault::of(&FormError::from(homeless))]))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// File a resource of a patient.
 #[utoipa::path(post, path = "/v1/patients/{id}/records", tag = "records",
     params(("id" = Uuid, Path, description = "The patient"), CommandHeaders),
@@ -61,14 +81,7 @@ async fn file_record(
     let Command { call, body } = command;
     let mut resource = body.into_resource()?;
     filed_as::<ClinicalRecord>(&mut resource, None)?;
-    // A resource that names no patient is filed as this one's.
-    if patient_of(&resource).is_some_and(|named| named != patient) {
-        return Err(Refusal::Faults(vec![Fault::invalid(
-            "",
-            "subject-changed",
-            "The resource names another patient.",
-        )]));
-    }
+    is_about(&resource, patient)?;
     app.create::<ClinicalRecord>("file_record", &call, Action::FileRecord, patient, resource).await
 }
 

@@ -31,6 +31,6 @@ pub mod patient;
 pub use any_event::{AnyEvent, ReadError, read};
 pub use common::Refusal;
 pub use exact::from_value;
-pub use filing::aggregate_for;
+pub use filing::{OF_NOBODY, aggregate_for, homes};
 pub use record::{Fact, Issued, Origin, PatientFacts, Record};
 pub use stated::{StandingVersion, StatedVersion, Succession};

@@ -11,13 +11,13 @@ use nexus_domain::condition::Condition;
 use nexus_domain::consent::Consent;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::encounter::Encounter;
-use nexus_domain::fhir::{Resource, references};
+use nexus_domain::fhir::{Resource, Whose, references};
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::observation::Observation;
 use nexus_domain::patient::{Patient, may_share_number};
 use nexus_domain::types::{Claim, ClaimChange, ClaimKind, ErrorKind, Note, RuleError};
-use nexus_domain::{Fact, Issued, Origin, PatientFacts, Record, StatedVersion};
-use nexus_event_store::{NewEvent, SourceVersion};
+use nexus_domain::{AnyEvent, Fact, Issued, OF_NOBODY, Origin, PatientFacts, Record, StatedVersion, homes};
+use nexus_event_store::{NewEvent, SourceVersion, StoredEvent};
 use uuid::Uuid;
 
 use super::bundle::{Entry, Kind, Method};
@@ -99,6 +99,7 @@ impl Decider<'_> {
             let resource_type = resolved.entry.resource_type;
             return Ok(nothing_stored(resource_type, id, Vec::new()));
         }
+        let resolved = self.at_home(resolved)?;
         match resolved.aggregate_type {
             Patient::TYPE => self.decide_patient(resolved),
             Allergy::TYPE => self.decide_allergy(resolved),
@@ -112,6 +113,29 @@ impl Decider<'_> {
             DirectoryEntry::TYPE => self.decide_stream::<DirectoryEntry>(resolved),
             _ => Err(Refusal::Internal("an aggregate type that bundles do not know")),
         }
+    }
+
+    /// A resource stays where it was first kept. What was filed as a patient's is not taken out of the record because it
+    /// no longer says whose it is, and what was nobody's does not become a patient's.
+    fn at_home(&self, resolved: Resolved) -> Result<Resolved, Refusal> {
+        let Some(home) = self.elsewhere(&resolved) else { return Ok(resolved) };
+        let is_deleted = resolved.entry.method == Method::Delete;
+        if home == OF_NOBODY && !is_deleted || matches!(resolved.whose, Some(Whose::About(_))) {
+            let detail = "The resource is recorded as being about somebody or something else.";
+            let fault = Fault::new(ErrorKind::Conflict, in_resource(resolved.entry.index), "subject-changed", detail);
+            return Err(one(fault));
+        }
+        Ok(Resolved { aggregate_type: home, subject: None, ..resolved })
+    }
+
+    /// Where the resource is kept already, if that is not where it would be kept now.
+    fn elsewhere(&self, resolved: &Resolved) -> Option<&'static str> {
+        let Entry { resource_type, id, .. } = &resolved.entry;
+        let stream = |home: &str| self.known.streams.get(&(home.to_owned(), *id));
+        if stream(resolved.aggregate_type).is_some() {
+            return None;
+        }
+        homes(resource_type).find(|home| stream(home).is_some_and(|events| is_of_type(home, events, resource_type)))
     }
 
     /// Later entries see the patient as this one leaves it.
@@ -345,6 +369,13 @@ const NOT_BORNE: &str = "The resource has to bear the identifier that it is crea
 
 fn one(fault: Fault) -> Refusal {
     Refusal::Faults(vec![fault])
+}
+
+/// Whether a stream is of a resource of this type.
+fn is_of_type(aggregate_type: &str, events: &[StoredEvent], resource_type: &str) -> bool {
+    let Some(StoredEvent { header, payload, .. }) = events.first() else { return false };
+    let first = AnyEvent::parse(aggregate_type, &header.event_type, &header.event_version, payload.clone());
+    first.is_ok_and(|first| first.first().is_some_and(|event| event.resource().resource_type() == resource_type))
 }
 
 /// Whose data it is: a stream stays with its subject.

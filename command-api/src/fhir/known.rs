@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use cqrs_es::Aggregate;
 use nexus_domain::allergy::ActiveAllergy;
 use nexus_domain::directory_entry::DirectoryEntry;
+use nexus_domain::homes;
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::patient::Patient;
 use nexus_domain::types::ClaimKind;
@@ -40,7 +41,7 @@ impl Known {
             resolved.iter().flatten().filter(|resolved| resolved.existing.is_none()).collect();
         let mut wanted = HashSet::new();
         for resolved in &entries {
-            wanted.insert((resolved.aggregate_type.to_owned(), resolved.entry.id));
+            wanted.extend(homes(&resolved.entry.resource_type).map(|home| (home.to_owned(), resolved.entry.id)));
             wanted.extend(resolved.subject.map(|subject| (Patient::TYPE.to_owned(), subject)));
         }
         let numbers = taken.iter().filter(|(claim, _)| claim.kind == ClaimKind::MedicalRecordNumber);
@@ -95,12 +96,13 @@ impl Known {
 
     /// What one entry by itself needs of it.
     pub fn share(&mut self, resolved: &Resolved) -> Self {
-        let stream = (resolved.aggregate_type.to_owned(), resolved.entry.id);
         let mut share = Self::default();
-        let events = self.streams.remove(&stream);
-        let owner = events.as_ref().and_then(|events| events.first()).map(|event| event.header.subject);
-        share.streams.extend(events.map(|events| (stream, events)));
-        for patient in resolved.subject.into_iter().chain(owner).chain([resolved.entry.id]) {
+        for home in homes(&resolved.entry.resource_type) {
+            share.streams.extend(self.streams.remove_entry(&(home.to_owned(), resolved.entry.id)));
+        }
+        let owners = share.streams.values().filter_map(|events| Some(events.first()?.header.subject));
+        let owners: Vec<Uuid> = owners.collect();
+        for patient in resolved.subject.into_iter().chain(owners).chain([resolved.entry.id]) {
             share.patients.extend(self.patients.get(&patient).map(|standing| (patient, standing.clone())));
             share.allergies.extend(self.allergies.get(&patient).map(|allergies| (patient, allergies.clone())));
         }

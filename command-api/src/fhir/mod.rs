@@ -11,6 +11,7 @@ mod bundle;
 mod conditional;
 mod decide;
 mod group;
+mod home;
 mod known;
 mod names;
 mod own;

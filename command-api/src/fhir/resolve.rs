@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use nexus_domain::aggregate_for;
 use nexus_domain::fhir::{
-    Link, Reference, Resource, is_directory_type, is_fhir_id, is_resource_type, patient_of, references, rewrite_links,
-    without_version,
+    Link, Reference, Resource, Whose, is_fhir_id, is_resource_type, name_patient, patient_identifier, reason_not_kept,
+    references, rewrite_links, whose, without_version,
 };
 use uuid::Uuid;
 
@@ -22,7 +22,9 @@ use crate::refusal::Fault;
 pub struct Resolved {
     pub entry: Entry,
     pub aggregate_type: &'static str,
-    /// Nothing for a deletion: the stream knows.
+    /// What the resource says about whose it is; nothing for a deletion.
+    pub whose: Option<Whose>,
+    /// Whose it is, once that is settled. Nothing for a deletion: the stream knows.
     pub subject: Option<Uuid>,
     /// Resources outside of what is stored with it that it refers to.
     pub refers_to: HashSet<Named>,
@@ -44,36 +46,19 @@ pub fn criteria(own: &OwnBases, entries: &mut [EntryResult]) -> HashSet<Criterio
     for entry in entries.iter_mut().flatten() {
         found.extend(entry.if_none_exist.clone().or_else(|| entry.condition.clone()));
         if let Some(resource) = &mut entry.resource {
+            found.extend(patient_criterion(resource));
             each_reference(resource, |text| found.extend(criterion(own.strip(text).unwrap_or(text))));
         }
     }
     found
 }
 
-/// Resolves every entry. Faults stay with their entries.
+/// Resolves every entry. Faults stay with their entries; whose each is remains to be settled (see [`super::home`]).
 pub fn resolve(kind: Kind, own: &OwnBases, entries: Vec<EntryResult>, bearers: &Bearers) -> Vec<ResolvedResult> {
     let names = Names::of(kind, entries.iter().flatten(), bearers);
     let context = Context { kind, own, names: &names, bearers };
     let mut seen = Seen::default();
-    let mut resolved: Vec<ResolvedResult> =
-        entries.into_iter().map(|entry| entry.and_then(|entry| resolve_entry(context, entry, &mut seen))).collect();
-    let only = (kind == Kind::Transaction).then(|| only_patient(&resolved)).flatten();
-    for result in &mut resolved {
-        let homeless =
-            result.as_ref().ok().filter(|resolved| resolved.is_homeless()).map(|resolved| resolved.entry.index);
-        let Some(index) = homeless else { continue };
-        match (only, &mut *result) {
-            (Some(patient), Ok(resolved)) => resolved.subject = Some(patient),
-            _ => *result = Err(vec![no_patient(index)]),
-        }
-    }
-    resolved
-}
-
-impl Resolved {
-    fn is_homeless(&self) -> bool {
-        self.subject.is_none() && self.existing.is_none() && self.entry.method != Method::Delete
-    }
+    entries.into_iter().map(|entry| entry.and_then(|entry| resolve_entry(context, entry, &mut seen))).collect()
 }
 
 /// What the entries so far are called, and what they write.
@@ -96,7 +81,8 @@ fn resolve_entry(context: Context<'_>, mut entry: Entry, seen: &mut Seen) -> Res
     let index = entry.index;
     let Some(aggregate_type) = aggregate_for(&entry.resource_type) else {
         let pointer = format!("/entry/{index}/request/url");
-        return Err(vec![Fault::invalid(pointer, "unsupported-type", "Resources of this type are not filed here.")]);
+        let reason = reason_not_kept(&entry.resource_type).unwrap_or("Resources of this type are not filed here.");
+        return Err(vec![Fault::invalid(pointer, "unsupported-type", reason)]);
     };
     aim(&mut entry, context.bearers)?;
     // An entry may be called the same by both.
@@ -115,16 +101,18 @@ fn resolve_entry(context: Context<'_>, mut entry: Entry, seen: &mut Seen) -> Res
         return Err(vec![Fault::invalid(format!("/entry/{index}"), "repeated-id", detail)]);
     }
     let mut found = Found::default();
-    let mut subject = None;
+    let mut said = None;
     // Whoever updates speaks of this server's resources, wherever the entry is from.
     let home = entry.base.as_deref().filter(|_| entry.method == Method::Post);
     if let Some(resource) = entry.resource.as_mut().filter(|_| existing.is_none()) {
         let resolver = Resolver { context, base: entry.base.as_deref(), home };
+        resolver.find_patient(resource);
         found = resolver.rewrite(index, resource)?;
-        subject = if is_directory_type(&entry.resource_type) { Some(entry.id) } else { patient_of(resource) };
+        said = Some(whose(resource));
     }
     let Found { refers_to, versions, version_lost, .. } = found;
-    Ok(Resolved { entry, aggregate_type, subject, refers_to, existing, versions, version_lost })
+    let whose = said;
+    Ok(Resolved { entry, aggregate_type, whose, subject: None, refers_to, existing, versions, version_lost })
 }
 
 /// Whom an update or a deletion is about that names an identifier. An update that is about nobody creates.
@@ -244,10 +232,21 @@ impl Resolver<'_> {
         Target::Resource { named, version, outside: self.context.kind == Kind::Batch }
     }
 
+    /// Gives the patient a reference who is named by a record number only.
+    fn find_patient(&self, resource: &mut Resource) {
+        if let Some(id) = patient_criterion(resource).and_then(|criterion| self.who_bears(&criterion)) {
+            name_patient(resource, id);
+        }
+    }
+
+    fn who_bears(&self, criterion: &Criterion) -> Option<Uuid> {
+        let here = self.context.names.bearing(criterion).filter(|_| self.context.kind == Kind::Transaction);
+        here.or_else(|| self.context.bearers.get(criterion).copied())
+    }
+
     fn bearer(&self, resource_type: &str, system: &str, value: &str) -> Target {
         let criterion = Criterion::new(resource_type, system, value);
-        let here = self.context.names.bearing(&criterion).filter(|_| self.context.kind == Kind::Transaction);
-        let found = here.or_else(|| self.context.bearers.get(&criterion).copied());
+        let found = self.who_bears(&criterion);
         let named = found.map(|id| (resource_type.to_owned(), id));
         match named {
             // Who bears an identifier exists: the log has just said so.
@@ -352,18 +351,7 @@ fn criterion(text: &str) -> Option<Criterion> {
     }
 }
 
-/// The patient that all entries are about, as far as they are about one.
-fn only_patient(resolved: &[ResolvedResult]) -> Option<Uuid> {
-    let about_patients = resolved.iter().flatten().filter(|resolved| !is_directory_type(&resolved.entry.resource_type));
-    let of = |resolved: &Resolved| {
-        let existing = resolved.existing.filter(|_| resolved.entry.resource_type == "Patient");
-        resolved.subject.or(existing)
-    };
-    let mut patients = about_patients.filter_map(of);
-    let first = patients.next()?;
-    patients.all(|other| other == first).then_some(first)
-}
-
-fn no_patient(index: usize) -> Fault {
-    Fault::invalid(in_resource(index), "no-patient", "It can't be told which patient the resource is about.")
+/// The record number by which a resource names its patient, if it does so without a reference.
+fn patient_criterion(resource: &Resource) -> Option<Criterion> {
+    patient_identifier(resource).map(|(system, value)| Criterion::new("Patient", system, value))
 }

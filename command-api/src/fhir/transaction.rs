@@ -13,6 +13,7 @@ use super::bundle::{self, Kind};
 use super::conditional::Bearers;
 use super::decide::{Decision, decide};
 use super::group::{TakenClaims, Taking, Told};
+use super::home::settle_all;
 use super::known::Known;
 use super::resolve::{Resolved, ResolvedResult, criteria, resolve};
 use super::{ATTEMPTS_MAX, busy, in_resource};
@@ -101,7 +102,7 @@ pub async fn look_at_claims(app: &App, takings: &[Taking], taken: &mut TakenClai
     Ok(())
 }
 
-/// Reads the entries and resolves their references; what is wrong stays with its entry.
+/// Reads the entries, resolves their references and settles whose they are; what is wrong stays with its entry.
 pub async fn read_and_resolve(
     app: &App,
     call: &Arc<Call>,
@@ -117,7 +118,8 @@ pub async fn read_and_resolve(
     let (entries, criteria) = busy(read).await??;
     let bearers = follow_merges(app, app.references.bearers(criteria).await?).await?;
     let own = app.own.clone();
-    busy(move || resolve(kind, &own, entries, &bearers)).await
+    let resolved = busy(move || resolve(kind, &own, entries, &bearers)).await?;
+    Ok(settle_all(&app.executor.existence, resolved).await?)
 }
 
 /// Whoever asks for the number of a record that was replaced means the patient, whose record is another one now.

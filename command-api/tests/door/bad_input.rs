@@ -230,7 +230,9 @@ async fn a_transaction_with_bad_entries_stores_nothing_and_names_each() {
     let mut entries = vec![create(fhir_patient(id, &fresh("mrn"))), create(observation())];
     entries.extend([undated, unknown, astray, hollow, nowhere, absent].map(create));
     entries.push(fetched);
-    entries.push(json!({"resource": {"resourceType": "StructureDefinition"}, "request": {"method": "POST", "url": "StructureDefinition"}}));
+    entries.push(
+        json!({"resource": {"resourceType": "Subscription"}, "request": {"method": "POST", "url": "Subscription"}}),
+    );
 
     let answer = post_bundle(&service, &bundle("transaction", &entries)).await;
     let problem = answer.problem(422, "invalid-value");

@@ -18,9 +18,11 @@ mod uploads;
 
 mod batches;
 mod links;
+mod published_examples;
 mod references;
 mod second_night;
 mod transactions;
+mod whose;
 
 mod document;
 mod forgetting;

@@ -17,3 +17,5 @@ pub use command::ClinicalRecordCommand;
 pub use error::Error;
 pub use event::ClinicalRecordEvent;
 pub use state::ClinicalRecord;
+
+pub(crate) use retraction::{is_retracted, retracted, status_element};

@@ -72,8 +72,10 @@ const WITH_STATUS: &[&str] = &[
 const WITH_ACTIVE: &[&str] = &["BodyStructure", "Linkage", "Person", "RelatedPerson"];
 
 /// The element that can say `entered-in-error`, if the type has one.
-pub(super) fn status_element(resource_type: &str) -> Option<&'static str> {
+pub(crate) fn status_element(resource_type: &str) -> Option<&'static str> {
     match resource_type {
+        // Kept here only as facts about no patient, in the directory.
+        "Observation" | "Encounter" | "MedicationRequest" => Some("status"),
         "DeviceMetric" => Some("operationalStatus"),
         "Goal" => Some("lifecycleStatus"),
         other => WITH_STATUS.contains(&other).then_some("status"),
@@ -81,7 +83,7 @@ pub(super) fn status_element(resource_type: &str) -> Option<&'static str> {
 }
 
 /// The resource as it reads once it is retracted.
-pub(super) fn retracted(resource: &Resource) -> Resource {
+pub(crate) fn retracted(resource: &Resource) -> Resource {
     match status_element(resource.resource_type()) {
         Some(element) => resource.clone().with(element, json!(ERROR)),
         None if WITH_ACTIVE.contains(&resource.resource_type()) => tagged(resource).with("active", json!(false)),
@@ -90,7 +92,7 @@ pub(super) fn retracted(resource: &Resource) -> Resource {
 }
 
 /// Whether the resource says that it should not have been filed.
-pub(super) fn is_retracted(resource: &Resource) -> bool {
+pub(crate) fn is_retracted(resource: &Resource) -> bool {
     match status_element(resource.resource_type()) {
         Some(element) => resource.text(element) == Some(ERROR),
         None => has_tag(resource, TAG_SYSTEM, TAG_CODE),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::fhir::{Digest, Resource, patient_of};
+use crate::fhir::{Digest, Resource, Whose, patient_of, whose};
 use crate::record::{Issued, Origin};
 use crate::types::{ErrorKind, Note, RuleError};
 
@@ -88,7 +88,15 @@ pub(crate) fn alive<A>(
     issued.judge(if dead { Err(Refusal::PatientDeceased) } else { Ok(()) }, notes)
 }
 
-/// A correction stays with the patient.
+/// A correction stays with the patient. What is a patient's only by its links may be linked otherwise: its stream keeps
+/// the patient, and a bundle's links are looked up.
 pub(crate) fn same_subject(standing: &Resource, resource: &Resource) -> Result<(), Refusal> {
-    if patient_of(standing) == patient_of(resource) { Ok(()) } else { Err(Refusal::SubjectChanged) }
+    let (before, after) = (patient_of(standing), patient_of(resource));
+    let by_links = |resource| matches!(whose(resource), Whose::Linked(_));
+    let about_a_thing = |resource| matches!(whose(resource), Whose::About(_));
+    if about_a_thing(resource) && !about_a_thing(standing) {
+        return Err(Refusal::SubjectChanged);
+    }
+    let unsaid = before.is_none() && by_links(standing) || after.is_none() && by_links(resource);
+    if before == after || unsaid { Ok(()) } else { Err(Refusal::SubjectChanged) }
 }

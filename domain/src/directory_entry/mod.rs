@@ -1,4 +1,5 @@
-//! A fact about no patient: a practitioner, an organization, a location and the like. Registered, updated, retired.
+//! A fact about no patient: a practitioner, an organization, a location and the like, and also a device that nobody has,
+//! a group, or an observation about a place. Registered, updated, retired.
 //!
 //! An entry's business identifiers (such as an NPI) are claims: no two entries of a type share one, and a conditional
 //! reference finds the entry that holds it, retired or not.
@@ -8,6 +9,7 @@ mod decide;
 mod error;
 mod event;
 mod form;
+mod impersonal;
 mod state;
 mod upcast;
 

@@ -92,14 +92,52 @@ fn form() {
 #[test]
 fn the_directory_names_no_patients() {
     let refused = |resource: Resource| check(&[], &register(resource), Err("patient-in-directory"));
-    for person in ["Patient", "RelatedPerson"] {
+    for person in ["Patient", "RelatedPerson", "Person"] {
         let reference = json!({"reference": format!("{person}/057aa36e-b892-9964-75b9-ffb46b097e34")});
-        refused(of_type("Group").with("member", json!([{"entity": reference}])));
+        refused(of_type("Location").with("managingOrganization", reference));
         refused(of_type("Medication").with("contained", json!([{"resourceType": person, "id": "p"}])));
     }
-    let entity = json!({"reference": "Practitioner/057aa36e-b892-9964-75b9-ffb46b097e34"});
+    let entity = json!({"reference": "Practitioner/057aa36e-b892-9964-75b9-ffb46b097e34", "display": "Dr. Careful"});
     let team = of_type("Group").with("member", json!([{"entity": entity}]));
     check(&[], &register(team), Ok(&["DirectoryEntry.Registered"]));
+}
+
+/// What a patient is called, or a story about one, could not be erased with the patient.
+#[test]
+fn a_group_refers_to_patients_and_says_no_more() {
+    let whom = "Patient/057aa36e-b892-9964-75b9-ffb46b097e34";
+    let group = |entity: Value| of_type("Group").with("member", json!([{"entity": entity}]));
+    let cohort = group(json!({"reference": whom}));
+    check(&[], &register(cohort.clone()), Ok(&["DirectoryEntry.Registered"]));
+    let refused = |resource: Resource| check(&[], &register(resource), Err("patient-in-directory"));
+    refused(group(json!({"reference": whom, "display": "Ada Example"})));
+    refused(group(json!({"reference": whom, "identifier": {"value": "7"}})));
+    refused(group(json!({"type": "Patient", "identifier": {"value": "7"}})));
+    refused(cohort.clone().with("text", json!({"status": "generated", "div": "<div>Ada</div>"})));
+    refused(cohort.with("contained", json!([{"resourceType": "Patient", "id": "p"}])));
+}
+
+#[test]
+fn what_is_about_no_patient_is_kept_here() {
+    let patient = json!({"reference": "Patient/057aa36e-b892-9964-75b9-ffb46b097e34"});
+    let place = json!({"reference": "Location/057aa36e-b892-9964-75b9-ffb46b097e34"});
+    let bare = |resource_type: &str| of_type(resource_type).without("name");
+    for (kept, element, value) in [
+        ("Observation", "subject", place.clone()),
+        ("Flag", "subject", place.clone()),
+        ("Device", "location", place.clone()),
+        ("Provenance", "target", json!([place])),
+        ("StructureDefinition", "status", json!("draft")),
+    ] {
+        check(&[], &register(bare(kept).with(element, value)), Ok(&["DirectoryEntry.Registered"]));
+    }
+    let refused = |resource: Resource, code| check(&[], &register(resource), Err(code));
+    refused(bare("Device").with("patient", patient.clone()), "patient-in-directory");
+    refused(bare("Observation").with("subject", patient), "patient-in-directory");
+    refused(bare("Observation"), "no-patient");
+    refused(bare("Observation").with("subject", json!({"display": "Jane"})), "no-patient");
+    refused(bare("Binary"), "wrong-resource-type");
+    refused(bare("Subscription"), "wrong-resource-type");
 }
 
 #[test]
@@ -126,6 +164,13 @@ fn retire_in_the_words_of_each_type() {
         ("Medication", "status", json!("inactive")),
         ("Library", "status", json!("retired")),
         ("Group", "active", json!(false)),
+        ("Device", "status", json!("entered-in-error")),
+        (
+            "Basic",
+            "meta",
+            json!({"tag": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "EIE"}]}),
+        ),
+        ("ConceptMap", "status", json!("retired")),
         (
             "DeviceDefinition",
             "meta",

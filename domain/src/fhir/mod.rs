@@ -15,6 +15,7 @@ mod resource;
 mod resource_types;
 mod subject;
 mod when;
+mod whose;
 
 pub use coding::{Coding, codings};
 pub use datetime::{FhirDateTime, Precision};
@@ -26,5 +27,9 @@ pub use quantity::{Comparator, Finding, Measurement, Quantity, RESULTS, UCUM, fi
 pub use reference::{Reference, identifier_of, references, rewrite_references, without_version};
 pub use resource::{Digest, Resource};
 pub use resource_types::is_resource_type;
-pub use subject::{is_directory_type, is_found_by_identifier, patient_of};
+pub(crate) use subject::is_never_a_patients;
+pub use subject::{
+    Homeless, Owner, Whose, is_directory_type, is_found_by_identifier, is_open, may_be_nobodys, name_patient,
+    patient_identifier, patient_of, reason_not_kept, settle, whose,
+};
 pub use when::{TimeKind, When, clinical_time};

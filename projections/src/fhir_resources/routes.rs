@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use nexus_auth::policy::{Action, ResourceContext};
 use nexus_domain::access::Marks;
-use nexus_domain::fhir::{Resource, id_of, is_directory_type, is_resource_type};
+use nexus_domain::fhir::{Resource, id_of, is_directory_type, is_open, is_resource_type};
 use nexus_web::extract::{Path, Query};
 use nexus_web::media::{FHIR_JSON, require_fhir_json};
 use nexus_web::pipeline::{Authenticated, authorize};
@@ -74,18 +74,19 @@ async fn read_resource(
     require_fhir_json(&headers, params.format.as_deref())?;
     let known = is_resource_type(&resource_type).then(|| id_of(&resource_type, &id)).flatten();
     let Some(id) = known else { return Err(Problem::not_found()) };
-    let action = if is_directory_type(&resource_type) { Action::ReadDirectory } else { Action::ReadFhir };
     let after = after.and(params.position.as_deref())?;
     api.wait(NAME, &after).await?;
     let Some(found) = query::find(&api, &resource_type, id).await? else {
+        let action = if is_directory_type(&resource_type) { Action::ReadDirectory } else { Action::ReadFhir };
         authorize(&caller, action, &ResourceContext::none().of_type(&resource_type))?;
         return Err(Problem::not_found());
     };
     // Whose it is comes from the row, what it is from the resource; a caller who may not know gets the same answer as for
     // what is not there.
-    let access = api.look(&caller, action, found.subject, &after).await?;
-    let (sequence, recorded_at) = (found.sequence, found.recorded_at);
+    let (subject, sequence, recorded_at) = (found.subject, found.sequence, found.recorded_at);
     let resource = query::open(&api, &resource_type, id, found).await?;
+    let action = action_on(&resource_type, subject == id, resource.as_ref());
+    let access = api.look(&caller, action, subject, &after).await?;
     let marks = match &resource {
         Some(resource) => query::marks(&api, resource).await?,
         None => Marks::default(),
@@ -104,6 +105,14 @@ fn has_version(headers: &HeaderMap, sequence: i64) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = known.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == own)
+}
+
+/// What it takes to read it. A fact about no patient has itself as its subject: it is open like the directory if it
+/// mentions nothing of a patient, and else to those only who may read any record without caring for anybody.
+fn action_on(resource_type: &str, is_its_own: bool, resource: Option<&Resource>) -> Action {
+    let is_directory =
+        is_directory_type(resource_type) || is_its_own && resource_type != "Patient" && resource.is_some_and(is_open);
+    if is_directory { Action::ReadDirectory } else { Action::ReadFhir }
 }
 
 fn answer(resource: Resource, sequence: i64, recorded_at: DateTime<Utc>) -> Result<Response, Problem> {

@@ -195,3 +195,38 @@ async fn what_was_put_under_another_id_is_read_under_it() {
         assert_eq!(read(format!("/fhir/{other}")).await.problem(), "not-found", "{other}");
     }
 }
+
+/// An observation about a place is in no patient's views; it is read like the directory, unless it mentions a patient.
+#[tokio::test]
+async fn what_is_about_no_patient_is_read_by_whom_it_tells_nothing() {
+    let world = World::new().await;
+    let [id, place, cold, read, crowd] = [(); 5].map(|()| Uuid::new_v4());
+    let about = |one: Uuid| {
+        json!({"resourceType": "Observation", "id": one, "status": "final", "subject": reference("Location", place),
+            "code": {"coding": [{"system": "http://loinc.org", "code": "8310-5"}]}, "effectiveDateTime": "2026-11-24",
+            "valueQuantity": {"value": 4, "unit": "Cel", "system": "http://unitsofmeasure.org", "code": "Cel"}})
+    };
+    let mut by_a_patient = about(read);
+    by_a_patient["performer"] = json!([reference("Patient", id)]);
+    let group = json!({"resourceType": "Group", "id": crowd, "type": "person", "actual": true,
+        "member": [{"entity": reference("Patient", id)}]});
+    world.record([patient(id, "Cormier", "Chi", "1959-07-30")]).await;
+    let mut events = Vec::new();
+    for resource in [about(cold), by_a_patient, group] {
+        events.push(world.event_of("DirectoryEntry", "Registered", resource, json!({"notes": []})).await);
+    }
+    world.apply(&events).await;
+    let status = async |role: Role, path: String| world.get(role, &path).await.status;
+    for role in [Role::Nurse, Role::Patient, Role::Service] {
+        assert_eq!(status(role, format!("/fhir/Observation/{cold}")).await, StatusCode::OK, "{role:?}");
+    }
+    for path in [format!("/fhir/Observation/{read}"), format!("/fhir/Group/{crowd}")] {
+        assert_eq!(status(Role::Service, path.clone()).await, StatusCode::OK);
+        assert_eq!(status(Role::Nurse, path.clone()).await, StatusCode::FORBIDDEN);
+        assert_eq!(status(Role::Patient, path.clone()).await, StatusCode::NOT_FOUND);
+    }
+    for view in ["vital-signs", "timeline"] {
+        let items = world.get(Role::Nurse, &format!("/v1/patients/{id}/{view}")).await.items();
+        assert!(items.iter().all(|item| item["id"] != json!(cold) && item["id"] != json!(read)), "{view}: {items:?}");
+    }
+}
