@@ -121,7 +121,7 @@ async fn what_is_linked_to_others_belongs_to_them() {
         create(named("Location", place, json!({"name": "Ward 9"}))),
     ];
     post_bundle(&service, &bundle("transaction", &before)).await.expect(200);
-    let [list, origin, house, mixed, person, crowd] = [(); 6].map(|()| Uuid::new_v4());
+    let [list, origin, house, mixed, various, person, crowd] = [(); 7].map(|()| Uuid::new_v4());
     let item = |id| json!({"item": reference("Observation", id)});
     let provenance = |id, targets: Value| {
         create(named("Provenance", id, json!({"target": targets, "recorded": "2024-01-01T00:00:00Z"})))
@@ -151,7 +151,7 @@ async fn what_is_linked_to_others_belongs_to_them() {
         provenance(mixed, json!([reference("Observation", pulse), reference("Observation", foreign)])),
         create(named(
             "List",
-            mixed,
+            various,
             json!({"status": "current", "mode": "working", "entry": [item(pulse), item(foreign)]}),
         )),
     ];
