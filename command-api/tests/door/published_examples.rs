@@ -13,25 +13,13 @@ const REFUSED: &[(&str, usize)] = &[];
 /// How many of the examples are taken.
 const TAKEN: usize = 0;
 
-const BLOCK: usize = 512;
-
-/// The JSON resources of a gzipped tar archive.
+/// One resource a line.
 fn examples() -> Vec<Value> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/corpus/hl7-r4-examples.tar.gz");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/corpus/hl7-r4-examples.ndjson.gz");
     let file = std::fs::File::open(path).expect("the examples are in the repository");
-    let mut tar = Vec::new();
-    flate2::read::GzDecoder::new(file).read_to_end(&mut tar).expect("an archive");
-    let (mut found, mut at) = (Vec::new(), 0);
-    while tar.get(at..at + BLOCK).is_some_and(|header| header[0] != 0) {
-        let header = &tar[at..at + BLOCK];
-        let digits: String =
-            header[124..135].iter().map(|byte| char::from(*byte)).filter(char::is_ascii_digit).collect();
-        let size = usize::from_str_radix(&digits, 8).expect("a size");
-        let resource = serde_json::from_slice::<Value>(&tar[at + BLOCK..at + BLOCK + size]);
-        found.extend(resource.ok().filter(|resource| resource.get("resourceType").is_some()));
-        at += BLOCK + size.div_ceil(BLOCK) * BLOCK;
-    }
-    found
+    let mut lines = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut lines).expect("gzip");
+    lines.lines().map(|line| serde_json::from_str(line).expect("a resource")).collect()
 }
 
 fn entry(resource: &Value) -> Value {

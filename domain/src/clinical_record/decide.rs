@@ -3,7 +3,7 @@
 use super::retraction::{retracted, status_element};
 use super::{ClinicalRecord, ClinicalRecordCommand, ClinicalRecordEvent, Error};
 use crate::common::{Refusal, about_patient, check_tags, repeated, same_subject};
-use crate::fhir::{Resource, check_form};
+use crate::fhir::{Resource, check_form, reason_not_kept};
 use crate::filing::aggregate_for;
 use crate::record::Issued;
 use crate::types::FormError;
@@ -65,18 +65,13 @@ fn standing(state: &ClinicalRecord) -> Result<&Resource, Error> {
     state.resource.as_ref().ok_or(Error::Unknown)
 }
 
-/// Who may read which AuditEvents is decided for those of our own access log, which nobody writes from outside. One from
-/// elsewhere would be evidence that nobody could tell from ours, under an address where nobody could read it.
-const NOT_OURS: &str =
-    "AuditEvents are those of the access log, which is written here only: they stay where they are from.";
-
 /// The rules of form: those of any resource, in a type that no other aggregate keeps.
 fn check(resource: &Resource) -> Result<(), FormError> {
+    if let Some(reason) = reason_not_kept(resource.resource_type()) {
+        return Err(FormError::new("unsupported-type", "/resourceType", reason));
+    }
     if aggregate_for(resource.resource_type()) != Some("ClinicalRecord") {
         return Err(FormError::new("wrong-resource-type", "/resourceType", "This resource type is not filed here."));
-    }
-    if resource.resource_type() == "AuditEvent" {
-        return Err(FormError::new("unsupported-type", "/resourceType", NOT_OURS));
     }
     check_form(resource)?;
     check_retractable(resource)

@@ -64,10 +64,12 @@ fn file_once() {
 
 #[test]
 fn form() {
-    for kept_elsewhere in ["Observation", "Patient", "Practitioner", "Bundle", "StructureDefinition"] {
+    for kept_elsewhere in ["Observation", "Patient", "Practitioner", "StructureDefinition"] {
         check(&[], &file(of_type(kept_elsewhere)), Err("wrong-resource-type"));
     }
-    check(&[], &file(of_type("AuditEvent")), Err("unsupported-type"));
+    for kept_nowhere in ["AuditEvent", "Bundle", "Subscription"] {
+        check(&[], &file(of_type(kept_nowhere)), Err("unsupported-type"));
+    }
     check(&[], &file(resource().with("status", json!(1))), Err("wrong-type"));
     check(&[], &file(resource().with("meta", json!({"tag": "x"}))), Err("wrong-type"));
     check(&[], &file(resource().with("performedDateTime", json!("May"))), Err("bad-date"));

@@ -313,9 +313,9 @@ fn values<'a>(resource: &'a Resource, path: &str) -> Vec<&'a Value> {
 mod tests {
     use serde_json::json;
 
-    use super::super::whose::RULES;
     use super::super::is_resource_type;
     use super::super::resource_types::RESOURCE_TYPES;
+    use super::super::whose::RULES;
     use super::*;
 
     const ONE: &str = "Patient/057aa36e-b892-9964-75b9-ffb46b097e34";

@@ -53,7 +53,9 @@ const DIRECTORY: Rule = Rule { named: "", linked: NONE, otherwise: Otherwise::No
 const ENVELOPE: &str = "This is an envelope and no record: send what is in it.";
 const ANSWER: &str = "This is an answer of a server and no record.";
 const ORDER_TO_SERVER: &str = "This asks a server for notifications, which this one would not send.";
-const ACCESS_LOG: &str = "The platform keeps an access log of its own, and takes no entries from elsewhere.";
+/// One from elsewhere would be evidence that nobody could tell from ours, under an address where nobody could read it.
+const ACCESS_LOG: &str =
+    "AuditEvents are those of the access log, which is written here only: they stay where they are from.";
 const TEST: &str = "Tests of servers are no facts of a hospital.";
 
 /// The decision for every type of FHIR R4, sorted by type.

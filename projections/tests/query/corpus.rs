@@ -14,7 +14,7 @@ use nexus_domain::condition::Condition;
 use nexus_domain::consent::Consent;
 use nexus_domain::directory_entry::DirectoryEntry;
 use nexus_domain::encounter::Encounter;
-use nexus_domain::fhir::{Resource, is_directory_type, patient_of, rewrite_references};
+use nexus_domain::fhir::{Resource, patient_of, rewrite_references};
 use nexus_domain::medication_order::MedicationOrder;
 use nexus_domain::observation::Observation;
 use nexus_domain::patient::Patient;
@@ -88,7 +88,7 @@ impl Tally {
         assert_eq!(fact.resource().digest(), resource.digest());
         self.position += 1;
         let id = resource.id().expect("it has one");
-        let subject = if is_directory_type(resource.resource_type()) || resource.resource_type() == "Patient" {
+        let subject = if matches!(aggregate_type, DirectoryEntry::TYPE | Patient::TYPE) {
             id
         } else {
             patient_of(&resource).unwrap_or(patient)
