@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::world::{
@@ -193,10 +194,16 @@ async fn bundles_for_which_there_is_no_room_are_told_to_come_back() {
         connection.write_all(&spaces).await.expect("it is taken");
         unfinished.push(connection);
     }
-    let refused = eventually("the room is full", Duration::from_secs(20), async || {
-        Some(post_bundle(&service, &small).await).filter(|answer| answer.status != 200)
+    // Who asks by announcing takes no room from those that still grow.
+    let refused = eventually("the room is full", Duration::from_secs(60), async || {
+        let mut announced = announce(&world, Role::Service, 1).await;
+        let mut status = [0; 12];
+        timeout(Duration::from_millis(200), announced.read_exact(&mut status)).await.ok()?.ok()?;
+        Some(status)
     })
     .await;
+    assert_eq!(&refused, b"HTTP/1.1 503");
+    let refused = post_bundle(&service, &small).await;
     refused.problem(503, "overloaded");
     assert_eq!(refused.header("retry-after"), Some("1"));
     drop(unfinished);
