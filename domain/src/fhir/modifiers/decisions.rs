@@ -59,7 +59,7 @@ const ONLY_WHO: &[&str] = &["patient_chart", "vital_signs", "timeline", "appoint
 const SERIES: &[&str] = &["Observation", "vital_signs", "early_warning"];
 
 /// All decisions, the more particular first.
-pub const ROWS: &[Row] = &[
+pub static ROWS: &[Row] = &[
     Row {
         elements: &["Patient.*implicitRules", "Patient.*modifierExtension"],
         decision: Decision::Refused,
