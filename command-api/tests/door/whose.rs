@@ -12,19 +12,22 @@ fn reference(resource_type: &str, id: Uuid) -> Value {
 
 fn named(resource_type: &str, id: Uuid, more: Value) -> Value {
     let mut resource = json!({"resourceType": resource_type, "id": id});
-    resource.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+    for (name, value) in more.as_object().expect("elements") {
+        resource[name] = value.clone();
+    }
     resource
 }
 
 fn replace(resource: Value) -> Value {
-    let url = format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap());
+    let text = |name: &str| resource[name].as_str().expect("a text");
+    let url = format!("{}/{}", text("resourceType"), text("id"));
     json!({"resource": resource, "request": {"method": "PUT", "url": url}})
 }
 
 /// The rule that each entry of a batch broke; nothing for those that were taken.
 fn broken(answer: &Answer) -> Vec<String> {
     let body = answer.json();
-    let entries = body["entry"].as_array().cloned().unwrap();
+    let entries = body["entry"].as_array().cloned().expect("a bundle of entries");
     let rule = |entry: Value| {
         let issue = &entry["response"]["outcome"]["issue"][0];
         issue["details"]["coding"][0]["code"].as_str().unwrap_or_default().to_owned()
@@ -36,7 +39,7 @@ fn broken(answer: &Answer) -> Vec<String> {
 async fn kept(world: &World, id: Uuid) -> (String, Uuid) {
     let ask = |column: &str| format!("select {column}::text from events where aggregate_id = '{id}' limit 1");
     let subject = world.ask_log::<String>(&ask("subject")).await;
-    (world.ask_log::<String>(&ask("aggregate_type")).await, subject.parse().unwrap())
+    (world.ask_log::<String>(&ask("aggregate_type")).await, subject.parse().expect("a UUID"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

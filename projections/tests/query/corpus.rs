@@ -111,7 +111,6 @@ impl Tally {
     /// A corpus that is refused as a whole, or never, proves nothing.
     fn assert_telling(&self) {
         let (accepted, refused) = (self.accepted.values().sum::<usize>(), self.refused.values().sum::<usize>());
-        println!("accepted {accepted} {:?}\nrefused {refused} {:?}", self.accepted, self.refused);
         assert_eq!(accepted + refused, INPUTS);
         assert!(accepted > INPUTS / 3 && refused > INPUTS / 20, "{accepted} accepted, {refused} refused");
         for never in ["private", "repeated"] {
@@ -158,8 +157,7 @@ fn decide<A: Record>(resource: &Resource) -> Option<(String, (String, String))> 
     let action = A::record(resource.clone());
     let issued = Issued { now: Utc::now(), origin: Origin::History, patient, action };
     let events = A::default().decide(&issued).ok()?;
-    let [event] = events.try_into().ok().expect("one event records a resource");
-    let event: A::Event = event;
+    let [event]: [A::Event; 1] = events.try_into().expect("one event records a resource");
     let named = (cqrs_es::DomainEvent::event_type(&event), cqrs_es::DomainEvent::event_version(&event));
     Some((serde_json::to_string(&event).expect("an event can be written"), named))
 }

@@ -245,7 +245,7 @@ fn no_decision_goes_without_an_example() {
     let examples = examples(Uuid::new_v4());
     for row in ROWS.iter().filter(|row| row.by.contains(&"timeline") && row.decision != Decision::Kept) {
         let shown = |element: &&str| decision(element).is_some_and(|it| std::ptr::eq(it, row));
-        let has_one = examples.iter().any(|example| example.elements.iter().any(|element| shown(&element)));
+        let has_one = examples.iter().any(|example| example.elements.iter().any(&shown));
         assert!(has_one || SHOWN_ELSEWHERE.contains(&row.elements[0]), "{:?} has no example", row.elements);
     }
 }
