@@ -150,7 +150,8 @@ pub static ROWS: &[Row] = &[
     Row {
         elements: &["Observation.status"],
         decision: Decision::Honoured,
-        how: "`entered-in-error` is in no view; what is not final, amended or corrected is shown as it is and not scored.",
+        how: "`entered-in-error` is in no view; preliminary findings count and say so; what is cancelled, only registered or \
+              unknown is in no series and no score.",
         by: &["Observation", "vital_signs", "early_warning", "timeline"],
         spared: &[],
     },
