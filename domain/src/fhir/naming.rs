@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::Resource;
+use super::{Reference, Resource};
 
 /// Where a resource says what it is about, the most telling first: a `CodeableConcept` or several, a bare `Coding`, a
 /// reference with a display, or a text.
@@ -53,7 +53,15 @@ const KIND: &[&str] = &["/class", "/scope", "/reasonCode", "/reason", "/category
 pub fn called(resource: &Resource) -> Option<&str> {
     let words = |pointers: &[&str]| pointers.iter().find_map(|pointer| words(resource, pointer));
     let code = |pointers: &[&str]| pointers.iter().find_map(|pointer| Some(coded(resource.at(pointer)?)?.1));
-    [SUBJECT, ABOUT, KIND].into_iter().find_map(|pointers| words(pointers).or_else(|| code(pointers)))
+    let called = |pointers: &[&str]| words(pointers).or_else(|| code(pointers));
+    let kind = || if is_named_elsewhere(resource) { None } else { called(KIND) };
+    called(SUBJECT).or_else(|| called(ABOUT)).or_else(kind)
+}
+
+/// Whether the directory knows the name: that is better than a kind.
+fn is_named_elsewhere(resource: &Resource) -> bool {
+    let reference = resource.text_at("/medicationReference/reference").map(Reference::parse);
+    matches!(reference, Some(Reference::Resource { .. }))
 }
 
 /// System and code of what the resource is about; of its kind only if it has no element to say more.

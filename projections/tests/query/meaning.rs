@@ -68,7 +68,9 @@ async fn a_medicine_is_called_by_its_name_wherever_that_stands() {
         assert_eq!(find(&chart, order).unwrap()["display"], *name, "{order}");
         assert_eq!(find(&timeline, order).unwrap()["title"], *name, "{order}");
     }
-    world.apply(&[world.event("Amended", medication(named, "A06AB06", Some("Senna leaf")), json!({})).await]).await;
+    world
+        .apply(&[world.event("Updated", medication(named, "A06AB06", Some("Senna leaf")), json!({"notes": []})).await])
+        .await;
     let (chart, _) = lists(&world, &doctor, id).await;
     assert_eq!(find(&chart, &rows[0].0).unwrap()["display"], "Senna leaf", "a new name counts at once");
 }
@@ -77,7 +79,7 @@ async fn a_medicine_is_called_by_its_name_wherever_that_stands() {
 #[tokio::test]
 async fn what_hides_a_medicine_hides_the_orders_of_it() {
     let world = World::new().await;
-    let (id, doctor) = cared_for(&world).await;
+    let (id, _) = cared_for(&world).await;
     let (denied, free, secret, unseen) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let reason = labelled(condition(Uuid::new_v4(), id, "86406008", "active", "2020-01-01"), "V");
     let of = |medicine: Uuid| json!({"medicationReference": reference("Medication", medicine)});
@@ -115,10 +117,9 @@ async fn what_hides_a_medicine_hides_the_orders_of_it() {
     assert_eq!(world.get_with(&own, &path(&hidden[0]), &[]).await.status, 200);
     // A label that comes later counts.
     let later = labelled(medication(free, "A06AB06", None), "V");
-    world.apply(&[world.event("Amended", later, json!({})).await]).await;
+    world.apply(&[world.event("Updated", later, json!({"notes": []})).await]).await;
     let (chart, _) = lists(&world, &colleague, id).await;
     assert!(find(&chart, &shown).is_none());
-    let _ = doctor;
 }
 
 #[tokio::test]

@@ -239,8 +239,8 @@ async fn a_door_serves_and_waits_for_the_version_that_it_was_built_with() {
     // Another version has seen the write, and is switched to.
     for statement in [
         "insert into projection.checkpoints (read_model, version, partition, position, epoch, owner)
-         values ('ward_census', 2, 3, 1, 1, 'test'), ('ward_census', 1, 3, 0, 1, 'test')",
-        "update projection.versions set active_version = 2 where read_model = 'ward_census'",
+         values ('ward_census', 3, 3, 1, 1, 'test'), ('ward_census', 2, 3, 0, 1, 'test')",
+        "update projection.versions set active_version = 3 where read_model = 'ward_census'",
     ] {
         sqlx::query(statement).execute(&world.read).await.unwrap();
     }
@@ -248,8 +248,8 @@ async fn a_door_serves_and_waits_for_the_version_that_it_was_built_with() {
     let headers = [("nexus-position", "3-1"), ("nexus-wait-ms", "1")];
     assert_eq!(world.get_with(&nurse, "/v1/census", &headers).await.problem(), "read-model-behind");
     for statement in [
-        "update projection.checkpoints set position = 1 where version = 1",
-        "update projection.versions set active_version = 1 where read_model = 'ward_census'",
+        "update projection.checkpoints set position = 1 where version = 2",
+        "update projection.versions set active_version = 2 where read_model = 'ward_census'",
     ] {
         sqlx::query(statement).execute(&world.read).await.unwrap();
     }
