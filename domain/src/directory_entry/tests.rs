@@ -73,7 +73,8 @@ fn register_once() {
 #[test]
 fn form() {
     let refused = |changed: Resource, code| check(&[], &register(changed), Err(code));
-    refused(of_type("Procedure"), "wrong-resource-type");
+    refused(of_type("Procedure"), "no-patient");
+    refused(of_type("Immunization"), "wrong-resource-type");
     refused(of_type("Patient"), "wrong-resource-type");
     refused(resource().without("name").without("identifier"), "required-element-missing");
     refused(of_type("Location").without("name"), "required-element-missing");
