@@ -162,7 +162,7 @@ fn form() {
     check(&[], &with("status", json!("done")), Err("unknown-code"));
     check(&[], &record(resource().without("status")), Err("required-element-missing"));
     check(&[], &with("start", json!("2026-12-10")), Err("bad-date"));
-    check(&[], &with("start", json!(9)), Err("bad-date"));
+    check(&[], &with("start", json!(9)), Err("wrong-type"));
     check(&[], &with("end", json!("2026-12-10T08:59:00Z")), Err("end-before-start"));
     check(&[], &with("end", json!("2026-12-10T10:10:00+01:15")), Err("end-before-start"));
     check(&[], &record(resource().without("end")), Err("required-element-missing"));

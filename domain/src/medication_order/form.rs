@@ -66,14 +66,11 @@ pub(super) fn check_reason(reason: &str) -> Result<(), FormError> {
     if reason.trim().is_empty() { Err(FormError::missing("/reason")) } else { check_text("reason", reason, "/reason") }
 }
 
-/// FHIR demands one of two ways to say what is ordered.
+/// FHIR demands one of two ways to say what is ordered; that both are given is refused for every choice alike.
 fn check_medication(resource: &Resource) -> Result<(), FormError> {
     match (resource.get("medicationCodeableConcept"), resource.get("medicationReference")) {
         (None, None) => Err(FormError::missing("/medicationCodeableConcept")),
-        (Some(_), Some(_)) => {
-            Err(FormError::new("more-than-one-choice", "/medicationReference", "The medication is said in two ways."))
-        }
-        (concept @ Some(_), None) => check_concept_if_any(concept, "/medicationCodeableConcept"),
+        (concept @ Some(_), _) => check_concept_if_any(concept, "/medicationCodeableConcept"),
         (None, Some(reference)) if reference.is_object() => Ok(()),
         (None, Some(_)) => Err(FormError::wrong_type("/medicationReference")),
     }

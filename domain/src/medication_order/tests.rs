@@ -115,7 +115,7 @@ fn form() {
     refused(resource().with("doNotPerform", json!("no")), "wrong-type");
     refused(resource().without("medicationCodeableConcept"), "required-element-missing");
     refused(resource().with("medicationCodeableConcept", json!("Penicillin")), "wrong-type");
-    refused(resource().with("medicationReference", json!({"display": "Penicillin"})), "more-than-one-choice");
+    refused(resource().with("medicationReference", json!({"display": "Penicillin"})), "choice-twice");
     refused(
         resource().without("medicationCodeableConcept").with("medicationReference", json!("Penicillin")),
         "wrong-type",
