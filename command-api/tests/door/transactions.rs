@@ -16,10 +16,16 @@ async fn a_transaction_is_stored_once_and_answered_entry_by_entry() {
     let (patient, observation, task) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let entries = [
         create(fhir_observation(observation, &format!("urn:uuid:{patient}"))),
-        // It names no patient: in a transaction about one, it is theirs.
-        create(json!({"resourceType": "Task", "id": task, "status": "draft", "intent": "order"})),
+        create(json!({"resourceType": "Task", "id": task, "status": "draft", "intent": "order",
+            "for": {"reference": format!("urn:uuid:{patient}")}})),
         create(fhir_patient(patient, &fresh("mrn"))),
     ];
+    // That the transaction is about one patient does not make theirs what names nobody.
+    let mut nameless = entries.clone();
+    nameless[1]["resource"].as_object_mut().unwrap().remove("for");
+    let refused = post_bundle(&service, &bundle("transaction", &nameless)).await.problem(422, "invalid-value");
+    assert_eq!(errors(&refused), [("/entry/1/resource".to_owned(), "no-patient".to_owned())]);
+
     let sent = bundle("transaction", &entries);
     let answer = post_bundle(&service, &sent).await.expect(200);
     assert_eq!(statuses(&answer), ["201 Created"; 3]);
