@@ -9,6 +9,8 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 /// A pass is bounded and the same each time; `SCHEMATHESIS_EXAMPLES` and `SCHEMATHESIS_SEED` make it longer, or another.
 const EXAMPLES_DEFAULT: &str = "5";
 const SEED_DEFAULT: &str = "1";
+/// How long an answer may take: longer than the longest wait that a client can ask a door for, which is ten seconds.
+const ANSWER_SECONDS_MAX: &str = "30";
 
 /// Runs schemathesis against the door at `url`, with this bearer token, and panics with what it found.
 ///
@@ -23,6 +25,7 @@ pub async fn schemathesis(url: &str, token: &str) {
     // A feed goes on for as long as its token holds.
     command.args(["--exclude-path-regex", "/feed$"]);
     command.args(["--header", &format!("Authorization: Bearer {token}")]).args(["--checks", CHECKS]);
+    command.args(["--request-timeout", ANSWER_SECONDS_MAX]);
     command.args(["--seed", &setting("SCHEMATHESIS_SEED", SEED_DEFAULT)]);
     command.args(["--max-examples", &setting("SCHEMATHESIS_EXAMPLES", EXAMPLES_DEFAULT)]);
     command.args([
