@@ -1,5 +1,7 @@
 //! What a resource is about, as consents see it.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::fhir::{Reference, Resource, codings};
@@ -33,12 +35,15 @@ pub fn codes(resource: &Resource) -> Vec<String> {
     // Imaging says what it is about in its series only, and the class of an encounter is a bare coding.
     let modalities = resource.items("series").iter().filter_map(|series| series.get("modality"));
     for bare in modalities.chain(resource.get("class")) {
-        add(bare.get("code").and_then(Value::as_str).map(str::to_owned), &mut codes);
+        codes.extend(bare.get("code").and_then(Value::as_str).map(str::to_owned));
     }
     for contained in contained(resource) {
-        self::codes(&contained).into_iter().for_each(|code| add(Some(code), &mut codes));
+        codes.extend(self::codes(&contained));
     }
-    add(names_a_stranger(resource).then(|| UNKNOWN.to_owned()), &mut codes);
+    codes.extend(names_a_stranger(resource).then(|| UNKNOWN.to_owned()));
+    // Once, at the end: a resource may bear tens of thousands of them.
+    let mut seen = HashSet::new();
+    codes.retain(|code| seen.insert(code.clone()));
     codes
 }
 
@@ -67,12 +72,8 @@ fn collect(value: &Value, codes: &mut Vec<String>) {
         concept => {
             let component = ["code", "valueCodeableConcept", "itemCodeableConcept"].map(|name| concept.get(name));
             for concept in component.into_iter().chain([Some(concept)]) {
-                codings(concept).into_iter().for_each(|coding| add(Some(coding.code), codes));
+                codes.extend(codings(concept).into_iter().map(|coding| coding.code));
             }
         }
     }
-}
-
-fn add(code: Option<String>, codes: &mut Vec<String>) {
-    codes.extend(code.filter(|code| !codes.contains(code)));
 }
